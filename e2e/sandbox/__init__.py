@@ -1,0 +1,1 @@
+"""A real Kubernetes control plane and an emulated AKS on one machine."""

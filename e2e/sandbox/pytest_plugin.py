@@ -1,0 +1,1 @@
+"""Offers the sandbox to pytest (fixtures follow)."""

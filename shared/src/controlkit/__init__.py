@@ -1,0 +1,1 @@
+"""The controller kit: machinery that knows nothing of GPUs."""

@@ -1,0 +1,1 @@
+"""What tests of a controller stand on: a fake clock and builders."""
