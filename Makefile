@@ -1,0 +1,112 @@
+# Every verb of the project. `make help` lists them; each does all of its own set-up.
+
+PYTHON ?= python3
+UV := $(shell command -v uv || echo $(CURDIR)/.tools/bin/uv)
+export PYTHON
+# The machine's own Python is used; nothing is downloaded behind your back.
+export UV_PYTHON_DOWNLOADS := never
+RUN := $(UV) run --no-sync
+SANDBOX := $(RUN) python -m sandbox
+RUNTIMES := $(UV) run --directory runtimes --no-sync
+
+LEVEL ?=
+NODES ?=
+SPEED ?=
+WITHOUT ?=
+CLAIM_API ?=
+N ?= 100
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-runtimes fmt check test test-fast coverage demo e2e compose-test manifests golden \
+	lock images sandbox-up sandbox-status sandbox-down bench bench-storm bench-control-plane bench-idle clean
+
+##@ Start here
+
+demo: setup setup-runtimes ## One Workspace becomes a served model, on this machine, before your eyes
+	@$(SANDBOX) demo $(if $(LEVEL),--level $(LEVEL))
+
+test: setup setup-runtimes ## All unit tests, and the integration tests on a real etcd and kube-apiserver
+	$(RUN) pytest -n 2 --dist loadscope
+	$(RUNTIMES) pytest
+
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ The sandbox: a real Kubernetes control plane and an emulated AKS
+
+sandbox-up: setup $(if $(filter process,$(NODES)),setup-runtimes) ## Bring it up [LEVEL=1|2 NODES=simulated|process|kubelet SPEED=n WITHOUT=a,b CLAIM_API=machine|nodeclaim]
+	@$(SANDBOX) up $(if $(LEVEL),--level $(LEVEL)) $(if $(NODES),--nodes $(NODES)) $(if $(SPEED),--speed $(SPEED)) \
+	  $(if $(WITHOUT),--without $(WITHOUT)) $(if $(CLAIM_API),--claim-api $(CLAIM_API))
+
+sandbox-status: setup ## What runs, and where
+	@$(SANDBOX) status
+
+sandbox-down: setup ## Take it down; leaves no process, mount, namespace, cgroup or bridge
+	@$(SANDBOX) down
+
+##@ Work on it
+
+setup: $(UV) ## Install the locked Python environment of the controllers and the sandbox
+	@$(UV) sync --all-packages --frozen --quiet
+
+setup-runtimes: $(UV) ## Install the locked environment of the model server (5 GB)
+	@test -d runtimes/.venv || echo "installing the model server's environment: about 5 GB, a minute or two"
+	@$(UV) sync --directory runtimes --frozen --quiet
+
+$(CURDIR)/.tools/bin/uv:
+	@e2e/install-uv.sh
+
+fmt: setup ## Format the code and mend what the linter can mend
+	$(RUN) ruff format
+	$(RUN) ruff check --fix
+
+check: setup setup-runtimes ## Formatting, lint, types, layers, generated files
+	$(RUN) ruff format --check
+	$(RUN) ruff check
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(RUN) python -m gpuapis.manifests --check
+	$(RUNTIMES) mypy
+
+test-fast: setup ## Unit tests only: no control plane, no model
+	$(RUN) pytest -n 2 -m "not control_plane"
+
+coverage: setup ## The tests of `make test`, with branch coverage
+	$(RUN) pytest -n 2 --dist loadscope --cov --cov-report=term-missing:skip-covered
+
+e2e: setup setup-runtimes ## Scenarios on a whole sandbox; level 2 where this machine can [minutes]
+	$(RUN) pytest e2e/scenarios
+
+compose-test: setup ## docker-compose.yaml for real, with podman (root, Debian)
+	$(RUN) pytest e2e/scenarios/test_compose.py
+
+manifests: setup ## Write the CRDs of the charts from the API types
+	$(RUN) python -m gpuapis.manifests
+
+golden: setup ## Rewrite the golden manifests; read the diff before you commit it
+	UPDATE_GOLDEN=1 $(RUN) pytest -q workspace-controller/tests/golden
+
+lock: $(UV) ## Resolve both lock files anew
+	$(UV) lock
+	$(UV) lock --directory runtimes
+
+images: setup ## Build the images of both controllers and of the model server, whole, with buildah (root, Debian)
+	@$(SANDBOX) images
+
+clean: ## Remove environments and caches of this checkout
+	rm -rf .venv runtimes/.venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+##@ Measure
+
+bench: bench-control-plane bench-idle bench-storm ## Every figure that the docs name
+
+bench-control-plane: setup ## Seconds from nothing to a ready control plane
+	@$(SANDBOX) bench-control-plane
+
+bench-idle: setup ## Memory of each controller at rest
+	@$(SANDBOX) bench-idle
+
+bench-storm: setup ## N Workspaces at once, each node 30 s after its claim [N=100]
+	@$(SANDBOX) bench-storm --n $(N)
