@@ -1,0 +1,74 @@
+"""Every label, annotation, taint and finalizer that the parts agree on, in one place.
+
+Invariant: a key is spelled here and nowhere else, so that a search for its name finds every use.
+"""
+
+from typing import Final
+
+# Ownership: which Workspace a claim, a pool, a node or a pod belongs to.
+WORKSPACE: Final = "kaito.sh/workspace"
+WORKSPACE_NAMESPACE: Final = "kaito.sh/workspacenamespace"
+RAGENGINE: Final = "kaito.sh/ragengine"
+RAGENGINE_NAMESPACE: Final = "kaito.sh/ragenginenamespace"
+OWNER_MARKS: Final = (WORKSPACE, RAGENGINE)
+"""A provisioner serves a claim that carries either of these, whatever its class reference."""
+
+RESERVED_SELECTOR_KEYS: Final = frozenset(
+    {WORKSPACE, WORKSPACE_NAMESPACE, RAGENGINE, RAGENGINE_NAMESPACE}
+)
+RESERVED_SELECTOR_PREFIX: Final = "karpenter.kaito.sh/"
+
+# On claims, written by the workspace controller.
+SLOT: Final = "kaito.sh/slot"
+WORKSPACE_UID: Final = "kaito.sh/workspace-uid"
+ATTEMPT: Final = "kaito.sh/attempt"
+MACHINE_TYPE: Final = "kaito.sh/machine-type"
+NODE_IMAGE_FAMILY: Final = "kaito.sh/node-image-family"
+
+# On claims, written by the provisioner.
+PROVISION_STARTED: Final = "kaito.sh/provision-started"
+CREATION_TIMESTAMP: Final = "kaito.sh/creation-timestamp"
+
+# On Workspaces, by the person.
+ENABLE_LOAD_BALANCER: Final = "kaito.sh/enablelb"
+BYPASS_RESOURCE_CHECKS: Final = "kaito.sh/bypass-resource-checks"
+RUNTIME: Final = "kaito.sh/runtime"
+
+# On workloads: the hash of the spec they were built from.
+SPEC_HASH: Final = "workspace.kaito.io/hash"
+
+# Karpenter.
+PROVISIONER_NAME: Final = "karpenter.sh/provisioner-name"
+NODEPOOL: Final = "karpenter.sh/nodepool"
+CAPACITY_TYPE: Final = "karpenter.sh/capacity-type"
+REGISTERED: Final = "karpenter.sh/registered"
+INITIALIZED: Final = "karpenter.sh/initialized"
+DO_NOT_DISRUPT: Final = "karpenter.sh/do-not-disrupt"
+DO_NOT_SYNC_TAINTS: Final = "karpenter.sh/do-not-sync-taints"
+TERMINATION_TIMESTAMP: Final = "karpenter.sh/nodeclaim-termination-timestamp"
+TERMINATION_FINALIZER: Final = "karpenter.sh/termination"
+DISRUPTED_TAINT: Final = "karpenter.sh/disrupted"
+UNREGISTERED_TAINT: Final = "karpenter.sh/unregistered"
+
+# Kubernetes.
+INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
+ARCH: Final = "kubernetes.io/arch"
+OS: Final = "kubernetes.io/os"
+HOSTNAME: Final = "kubernetes.io/hostname"
+ZONE: Final = "topology.kubernetes.io/zone"
+REGION: Final = "topology.kubernetes.io/region"
+EXCLUDE_FROM_LOAD_BALANCERS: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
+
+# Azure Kubernetes Service.
+AGENT_POOL: Final = "kubernetes.azure.com/agentpool"
+AZURE_MODE: Final = "kubernetes.azure.com/mode"
+AZURE_SPOT: Final = "kubernetes.azure.com/scalesetpriority"
+
+# GPUs.
+ACCELERATOR: Final = "accelerator"
+ACCELERATOR_NVIDIA: Final = "nvidia"
+GPU_RESOURCE: Final = "nvidia.com/gpu"
+SKU_TAINT: Final = "sku"
+SKU_TAINT_VALUE: Final = "gpu"
+
+WORKSPACE_FINALIZER: Final = "workspace.finalizer.kaito.sh"

@@ -1,0 +1,237 @@
+"""The Workspace: a model to serve or to fine-tune, and the machines it may use.
+
+Invariant: one schema serves v1alpha1 (storage) and v1beta1, so no conversion can lose a field.
+The fields sit at the top level, beside `metadata`; there is no `spec`.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from controlkit.crdgen import map_list, open_object, rules
+from controlkit.kube.objects import ApiModel, Condition, KubeObject, Resource
+
+GROUP = "kaito.sh"
+
+Name = Annotated[str, Field(max_length=253)]
+Word = Annotated[str, Field(max_length=63)]
+Text = Annotated[str, Field(max_length=1024)]
+Image = Annotated[str, Field(max_length=512)]
+LabelKey = Annotated[str, Field(max_length=317)]
+OpenObject = Annotated[dict[str, Any], open_object()]
+
+
+class LabelSelectorRequirement(ApiModel):
+    """One condition on a node label."""
+
+    key: LabelKey
+    """The label's key."""
+    operator: Annotated[str, Field(max_length=16)]
+    """`In`, `NotIn`, `Exists` or `DoesNotExist`. `In` is honoured when nodes are chosen."""
+    values: Annotated[tuple[Word, ...], Field(max_length=64)] = ()
+    """The values that `In` and `NotIn` compare with."""
+
+
+class LabelSelector(ApiModel):
+    """Which nodes may be used; the labels are also put on every node made for the Workspace."""
+
+    match_labels: Annotated[dict[LabelKey, Word], Field(max_length=32)] = {}
+    """Labels that a node must carry, with these values."""
+    match_expressions: Annotated[tuple[LabelSelectorRequirement, ...], Field(max_length=16)] = ()
+    """Further conditions that a node must meet."""
+
+
+class ResourceSpec(ApiModel):
+    """The GPU machines a Workspace asks for."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                (
+                    "has(self.instanceType) == has(oldSelf.instanceType) && "
+                    "(!has(self.instanceType) || self.instanceType == oldSelf.instanceType)"
+                ),
+                "instanceType cannot change: delete the Workspace and apply it with the new size",
+            ),
+            (
+                "self.labelSelector == oldSelf.labelSelector",
+                "labelSelector cannot change: delete the Workspace and apply it with the new one",
+            ),
+        )
+    )
+
+    count: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How many machines; the model runs on all of them."""
+    instance_type: Annotated[str, Field(max_length=64)] | None = None
+    """The VM size of each machine, such as `Standard_NC24ads_A100_v4`. Left out, the cheapest known
+    size that fits the preset is chosen and recorded in `status.instanceType`."""
+    label_selector: LabelSelector
+    """Which nodes may be used. At least one label, so that no foreign node is taken by accident."""
+    preferred_nodes: Annotated[tuple[Name, ...], Field(max_length=1000)] = ()
+    """Names of existing nodes to use first, if they match the selector."""
+
+
+class PresetOptions(ApiModel):
+    """What a preset needs beside its name."""
+
+    image: Image | None = None
+    """The model image of a private preset: our runtime with the weights at `/workspace/weights`."""
+    image_pull_secrets: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
+    """Secrets in the Workspace's namespace that may pull `image`."""
+    model_access_secret: Name | None = None
+    """A Secret with the key `HF_TOKEN`, for models that ask for a licence before download."""
+
+
+class PresetSpec(ApiModel):
+    """A model we know how to run."""
+
+    name: Annotated[str, Field(max_length=128)]
+    """The preset's name, such as `phi-3-mini-128k-instruct`."""
+    access_mode: Literal["public", "private"] = "public"
+    """`public`: weights are downloaded from the model hub. `private`: they come in your image,
+    named in `presetOptions.image`."""
+    preset_options: PresetOptions = PresetOptions()
+    """Image and secrets of a private or gated model."""
+
+
+class DataSource(ApiModel):
+    """Where data or an adapter comes from: exactly one of `urls`, `volumeSource`, `image`."""
+
+    name: Name | None = None
+    """A name for the data; for an adapter, the name that requests use."""
+    urls: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
+    """Files to download over http or https."""
+    volume_source: OpenObject | None = None
+    """A Kubernetes volume that holds the data."""
+    image: Image | None = None
+    """A container image that holds the data under `/data`."""
+    image_pull_secrets: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
+    """Secrets that may pull `image`."""
+
+
+class DataDestination(ApiModel):
+    """Where a result goes: exactly one of `volumeSource`, `image`."""
+
+    volume_source: OpenObject | None = None
+    """A Kubernetes volume that receives the result."""
+    image: Image | None = None
+    """The image reference to push the result to."""
+    image_push_secret: Name | None = None
+    """The Secret that may push `image`."""
+
+
+class AdapterSpec(ApiModel):
+    """A fine-tuned adapter, loaded beside the preset's weights."""
+
+    source: DataSource | None = None
+    """Where the adapter comes from."""
+    strength: Annotated[str, Field(max_length=16)] | None = None
+    """How strongly it counts, from 0 to 1; 1.0 when left out."""
+
+
+class InferenceSpec(ApiModel):
+    """A model to serve: a preset, or a pod template of your own."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "has(self.preset) != has(self.template)",
+                "inference takes exactly one of preset and template",
+            ),
+            (
+                (
+                    "has(self.preset) == has(oldSelf.preset) && "
+                    "(!has(self.preset) || self.preset == oldSelf.preset)"
+                ),
+                "inference.preset cannot change: delete the Workspace and apply it anew",
+            ),
+        )
+    )
+
+    preset: PresetSpec | None = None
+    """The model to serve, by preset."""
+    template: OpenObject | None = None
+    """A pod template (PodTemplateSpec) of your own, in place of a preset."""
+    adapters: Annotated[tuple[AdapterSpec, ...], Field(max_length=64)] = ()
+    """Fine-tuned adapters to load; at most 10."""
+    config: Name | None = None
+    """A ConfigMap with the key `inference_config.yaml`: settings of the model server."""
+
+
+class TuningSpec(ApiModel):
+    """A fine-tuning task: a preset, a method, data in, an adapter out."""
+
+    preset: PresetSpec | None = None
+    """The model to tune."""
+    method: Annotated[str, Field(max_length=16)] | None = None
+    """`lora` or `qlora`."""
+    config: Name | None = None
+    """A ConfigMap with the key `training_config.yaml`; the defaults serve when left out."""
+    input: DataSource
+    """The training data."""
+    output: DataDestination
+    """Where the adapter goes."""
+
+
+class Phase(ApiModel):
+    """One step on the way to a served model, and how long it took."""
+
+    name: Word
+    """`claim`, `launch`, `join`, `gpu`, `image`, `load` or `ready`."""
+    seconds: Annotated[int, Field(ge=0)]
+    """Whole seconds that the step took; for several nodes, the slowest of them."""
+
+
+class WorkspaceStatus(ApiModel):
+    """What is true now, as far as the controller has seen."""
+
+    worker_nodes: Annotated[tuple[Name, ...], Field(max_length=1000)] = ()
+    """The nodes in use, sorted."""
+    instance_type: Annotated[str, Field(max_length=64)] | None = None
+    """The VM size in use: the one asked for, or the one chosen."""
+    target_node_count: Annotated[int, Field(ge=0)] | None = None
+    """How many nodes the Workspace is to have."""
+    state: Literal["Pending", "Ready", "NotReady", "Running", "Succeeded", "Failed"] | None = None
+    """One word for the whole: serving (`Pending`, `Ready`, `NotReady`) or tuning (`Pending`,
+    `Running`, `Succeeded`, `Failed`)."""
+    observed_generation: int | None = None
+    """The generation of the Workspace that this status speaks of."""
+    phases: Annotated[tuple[Phase, ...], Field(max_length=16)] = ()
+    """How long each step took, in order; a step still running is absent."""
+    conditions: Annotated[
+        tuple[Condition, ...], Field(max_length=32, json_schema_extra=map_list("type"))
+    ] = ()
+    """The conditions, one per type; every False or Unknown says why and what to do."""
+
+
+class Workspace(KubeObject):
+    """A model served, or fine-tuned, on GPU machines that are made for it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "has(self.inference) || has(self.tuning)",
+                "give inference or tuning: both are absent",
+            ),
+            (
+                "!(has(self.inference) && has(self.tuning))",
+                "give inference or tuning, not both: use one Workspace for each",
+            ),
+            (
+                "has(self.inference) == has(oldSelf.inference)",
+                "inference cannot be added or removed: delete the Workspace and apply it anew",
+            ),
+        )
+    )
+    RESOURCE: ClassVar[Resource] = Resource(
+        group=GROUP, version="v1alpha1", plural="workspaces", kind="Workspace", namespaced=True
+    )
+
+    resource: ResourceSpec
+    """The GPU machines to use."""
+    inference: InferenceSpec | None = None
+    """A model to serve."""
+    tuning: TuningSpec | None = None
+    """A model to fine-tune."""
+    status: WorkspaceStatus = WorkspaceStatus()
+    """What is true now."""
