@@ -1,0 +1,113 @@
+"""A cluster administrator's HTTP calls, for what the sandbox itself needs to ask or to set.
+
+Every call ends within its deadline; an answer that is not a success raises with the server's text.
+"""
+
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from sandbox.controlplane.pki import Credential
+
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+
+
+class AdminError(RuntimeError):
+    """The API server refused a call of the sandbox."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Admin:
+    """Calls one API server with a client certificate; bound to no event loop."""
+
+    url: str
+    ssl_context: ssl.SSLContext
+
+    @classmethod
+    def connect(cls, url: str, ca: Path, credential: Credential) -> "Admin":
+        """Returns an administrator of the API server at `url`."""
+        context = ssl.create_default_context(cafile=str(ca))
+        context.load_cert_chain(credential.certificate, credential.key)
+        return cls(url, context)
+
+    async def missing(self, check: str = "readyz") -> str:
+        """Returns "" when the server passes its own check, else what it still lacks."""
+        try:
+            async with self._client(5.0) as client:
+                answer = await client.get(f"/{check}?verbose")
+        except httpx.TransportError as error:
+            return f"no answer from {self.url}: {type(error).__name__} {error}"
+        if answer.is_success:
+            return ""
+        missing = [line for line in answer.text.splitlines() if line.startswith("[-]")]
+        return "; ".join(missing) or f"{answer.status_code} {answer.text[:200]}"
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        content_type: str = "application/json",
+        seconds: float = 30.0,
+    ) -> dict[str, Any]:
+        """Makes one call and returns the JSON object that answers it.
+
+        Raises:
+            AdminError: the answer's status is 400 or above.
+            httpx.TransportError: there was no answer.
+        """
+        content = None if body is None else json.dumps(body)
+        async with self._client(seconds) as client:
+            answer = await client.request(
+                method, path, content=content, headers={"Content-Type": content_type}
+            )
+        if answer.is_error:
+            raise AdminError(
+                answer.status_code, f"{method} {path}: {answer.status_code} {_message(answer)}"
+            )
+        decoded: dict[str, Any] = answer.json()
+        return decoded
+
+    async def apply(self, path: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Creates or updates the object at `path` by server-side apply."""
+        return await self.call(
+            "PATCH", f"{path}?fieldManager=sandbox&force=true", manifest, content_type=APPLY
+        )
+
+    async def token(self, service_account: str, namespace: str, *, seconds: int) -> str:
+        """Returns a token of a ServiceAccount, made by the TokenRequest API."""
+        answer = await self.call(
+            "POST",
+            f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token",
+            {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {"expirationSeconds": seconds},
+            },
+        )
+        token: str = answer["status"]["token"]
+        return token
+
+    def _client(self, seconds: float) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=self.url, verify=self.ssl_context, timeout=seconds, trust_env=False
+        )
+
+
+def _message(answer: httpx.Response) -> str:
+    """The sentence of a Kubernetes Status object, or whatever else the server said."""
+    try:
+        return str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:1000]
