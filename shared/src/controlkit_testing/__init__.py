@@ -1,1 +1,5 @@
-"""What tests of a controller stand on: a fake clock and builders."""
+"""What tests of a controller stand on."""
+
+from controlkit_testing.clock import FakeClock
+
+__all__ = ["FakeClock"]

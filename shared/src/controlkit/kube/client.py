@@ -1,0 +1,489 @@
+"""Typed calls to the API server.
+
+Invariant: a call returns what it says or raises a `ControlError`, within its deadline; lists are
+decoded straight from bytes into views, and a whole object is never written back.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+import structlog
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from controlkit.errors import NotFound, Stale, Transient
+from controlkit.kube.errors import Expired, Status, refusal, unreadable
+from controlkit.kube.objects import ApiModel, Key, KubeObject, ObjectMeta, Resource
+from controlkit.kube.transport import Transport
+from controlkit.metrics import UNREADABLE
+
+T = TypeVar("T", bound=KubeObject)
+
+log = structlog.get_logger(__name__)
+
+PAGE = 500
+DEADLINE = 30.0
+
+
+class _ListMeta(ApiModel):
+    resource_version: str = ""
+    next_page: Annotated[str, Field(alias="continue")] = ""
+
+
+class _Page(ApiModel, Generic[T]):
+    metadata: _ListMeta
+    items: list[T]
+
+
+class _Bare(ApiModel):
+    """Any object or event, as far as its metadata."""
+
+    metadata: ObjectMeta = Field(default_factory=ObjectMeta)
+
+
+class _Changed(ApiModel, Generic[T]):
+    type: Literal["ADDED", "MODIFIED", "DELETED"]
+    object: T
+
+
+class _Bookmark(ApiModel):
+    type: Literal["BOOKMARK"]
+    object: _Bare
+
+
+class _Failed(ApiModel):
+    type: Literal["ERROR"]
+    object: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """All objects of a collection at one moment.
+
+    Attributes:
+        items: the objects; those our view could not read are left out, and logged.
+        resource_version: where a watch goes on from.
+    """
+
+    items: list[T]
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent(Generic[T]):
+    """One step of a collection's history.
+
+    Attributes:
+        type: what happened; a bookmark only moves the resource_version on.
+        object: the object after the change (before it, when deleted); None for a bookmark and
+            for an object that our view could not read.
+        resource_version: where a new watch would go on from.
+        key: the object's name, also when our view could not read it.
+    """
+
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+    object: T | None
+    resource_version: str
+    key: Key
+
+
+@cache
+def _page(view: type[T]) -> TypeAdapter[_Page[T]]:
+    generic: Any = _Page
+    return TypeAdapter(generic[view])
+
+
+@cache
+def _line(view: type[T]) -> TypeAdapter[_Changed[T] | _Bookmark | _Failed]:
+    generic: Any = _Changed
+    either: Any = generic[view] | _Bookmark | _Failed
+    return TypeAdapter(Annotated[either, Field(discriminator="type")])
+
+
+class KubeClient:
+    """The verbs, on one API server. Every call takes a `timeout` in seconds."""
+
+    def __init__(self, transport: Transport, field_manager: str) -> None:
+        self._transport = transport
+        self._field_manager = field_manager
+
+    @classmethod
+    async def connect(
+        cls, *, user_agent: str, field_manager: str, kubeconfig: Path | None = None
+    ) -> Self:
+        """A client for the configured cluster; opens no connection yet.
+
+        Args:
+            user_agent: how the API server's logs name us.
+            field_manager: who owns the fields we write.
+            kubeconfig: else KUBECONFIG, a pod's service account, or ~/.kube/config.
+
+        Raises:
+            Rejected: there is no configuration, or it cannot be read.
+        """
+        transport = await Transport.connect(user_agent=user_agent, kubeconfig=kubeconfig)
+        return cls(transport, field_manager)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._transport.close()
+
+    async def get(self, view: type[T], key: Key, *, timeout: float = DEADLINE) -> T | None:
+        """The object as the API server has it now; None when there is none.
+
+        Raises:
+            Rejected: the object does not fit the view.
+            ControlError: refused, unreachable or late.
+        """
+        path = view.RESOURCE.path(key.namespace, key.name)
+        try:
+            answer = await self._transport.request("GET", path, timeout=timeout)
+            return view.model_validate_json(answer)
+        except NotFound:
+            return None
+        except ValidationError as error:
+            raise unreadable(f"GET {path}", error) from error
+
+    async def list(
+        self,
+        view: type[T],
+        *,
+        namespace: str | None = None,
+        label_selector: str = "",
+        field_selector: str = "",
+        not_older_than: str = "",
+        timeout: float = DEADLINE,
+    ) -> Listing[T]:
+        """The whole collection, as of one moment, fetched in pages.
+
+        Args:
+            view: what to read of each object.
+            namespace: None for all namespaces.
+            label_selector: in the API's syntax.
+            field_selector: in the API's syntax.
+            not_older_than: a resourceVersion that suffices; lets the API server answer from its
+                cache. Empty asks for the newest.
+            timeout: seconds for each page.
+
+        Raises:
+            ControlError: refused, unreachable or late.
+        """
+        path = view.RESOURCE.path(namespace)
+        query = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        start = {"resourceVersion": not_older_than}
+        if not_older_than:
+            start["resourceVersionMatch"] = "NotOlderThan"
+        items: list[T] = []
+        page = await self._page(view, path, query | start | {"limit": str(PAGE)}, timeout)
+        while page.metadata.next_page:
+            items += page.items
+            follow = {"limit": str(PAGE), "continue": page.metadata.next_page}
+            try:
+                page = await self._page(view, path, query | follow, timeout)
+            except Expired:  # history was compacted under us: take all at once
+                items = []
+                page = await self._page(view, path, query, timeout)
+        return Listing(items + page.items, page.metadata.resource_version)
+
+    async def _page(
+        self, view: type[T], path: str, query: Mapping[str, str], timeout: float
+    ) -> _Page[T]:
+        answer = await self._transport.request("GET", path, query=query, timeout=timeout)
+        try:
+            return _page(view).validate_json(answer)
+        except ValidationError:
+            return _readable(view, path, answer)
+
+    async def watch(
+        self,
+        view: type[T],
+        *,
+        resource_version: str,
+        namespace: str | None = None,
+        label_selector: str = "",
+        field_selector: str = "",
+        lasts: float = 480.0,
+        idle: float = 150.0,
+        timeout: float = DEADLINE,
+    ) -> AsyncGenerator[WatchEvent[T], None]:
+        """What happened after a resourceVersion, as it happens, until the server ends the watch.
+
+        Close it with `contextlib.aclosing` when leaving early.
+
+        Args:
+            view: what to read of each object.
+            resource_version: from a list or an earlier event.
+            namespace: None for all namespaces.
+            label_selector: in the API's syntax.
+            field_selector: in the API's syntax.
+            lasts: seconds after which the server shall end the watch.
+            idle: seconds of silence that mean the connection is dead; the server sends a bookmark
+                every minute when nothing else happens.
+            timeout: seconds until the answer begins.
+
+        Raises:
+            Expired: the server has forgotten that resourceVersion: list again.
+            ControlError: refused, unreachable, silent or cut.
+        """
+        path = view.RESOURCE.path(namespace)
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(max(1, round(lasts))),
+            "labelSelector": label_selector,
+            "fieldSelector": field_selector,
+        }
+        async with self._transport.stream(path, query=query, timeout=timeout) as lines:
+            count = 0
+            while line := await lines.next(idle):
+                event = _event(view, path, line)
+                yield event
+                count += 1
+                if count % 32 == 0:  # a burst is already in memory: let others run in between
+                    await asyncio.sleep(0)
+
+    async def create(
+        self, resource: Resource, manifest: Mapping[str, Any], *, timeout: float = DEADLINE
+    ) -> ObjectMeta:
+        """Creates an object.
+
+        Args:
+            resource: its kind.
+            manifest: the object; apiVersion and kind may be left out.
+            timeout: seconds.
+
+        Raises:
+            AlreadyExists: there is one of that name.
+            ControlError: refused, unreachable or late.
+        """
+        namespace = manifest["metadata"].get("namespace")
+        return await self._write(
+            "POST", resource.path(namespace), _headed(resource, manifest), timeout=timeout
+        )
+
+    async def apply(
+        self,
+        resource: Resource,
+        manifest: Mapping[str, Any],
+        *,
+        force: bool = False,
+        subresource: str = "",
+        timeout: float = DEADLINE,
+    ) -> ObjectMeta:
+        """Server-side apply: the fields in the manifest become ours, others stay as they are.
+
+        Args:
+            resource: its kind.
+            manifest: every field we want to own; apiVersion and kind may be left out.
+            force: take fields from other managers instead of failing.
+            subresource: such as "status".
+            timeout: seconds.
+
+        Raises:
+            FieldConflict: another manager owns one of the fields.
+            ControlError: refused, unreachable or late.
+        """
+        metadata = manifest["metadata"]
+        return await self._write(
+            "PATCH",
+            resource.path(metadata.get("namespace"), metadata["name"], subresource),
+            _headed(resource, manifest),
+            content_type="application/apply-patch+yaml",
+            query={"force": str(force).lower()},
+            timeout=timeout,
+        )
+
+    async def merge_patch(
+        self,
+        resource: Resource,
+        key: Key,
+        patch: Mapping[str, Any],
+        *,
+        subresource: str = "",
+        timeout: float = DEADLINE,
+    ) -> ObjectMeta:
+        """Merges a patch into an object (RFC 7386: None removes, lists are replaced).
+
+        Put `metadata.resourceVersion` into the patch to have it refused when the object changed.
+
+        Raises:
+            Stale: the object is gone, or not at that resourceVersion.
+            ControlError: refused, unreachable or late.
+        """
+        path = resource.path(key.namespace, key.name, subresource)
+        return await self._write(
+            "PATCH", path, patch, content_type="application/merge-patch+json", timeout=timeout
+        )
+
+    async def delete(
+        self,
+        resource: Resource,
+        key: Key,
+        *,
+        uid: str | None = None,
+        propagation: str = "Background",
+        grace_seconds: int | None = None,
+        timeout: float = DEADLINE,
+    ) -> bool:
+        """Asks for an object's deletion; False when it (or the one with that uid) is gone already.
+
+        Args:
+            resource: its kind.
+            key: its name.
+            uid: delete only the object with this uid, not a later one of the same name.
+            propagation: "Background", "Foreground" or "Orphan".
+            grace_seconds: overrides the object's own grace period.
+            timeout: seconds.
+
+        Raises:
+            ControlError: refused, unreachable or late.
+        """
+        path = resource.path(key.namespace, key.name)
+        options: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": propagation,
+        }
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        try:
+            await self._transport.request("DELETE", path, body=options, timeout=timeout)
+        except NotFound:
+            return False
+        except Stale:
+            if uid is None or await self._uid(path, timeout) == uid:
+                raise
+            return False
+        return True
+
+    async def _uid(self, path: str, timeout: float) -> str:
+        try:
+            answer = await self._transport.request("GET", path, timeout=timeout)
+        except NotFound:
+            return ""
+        return _Bare.model_validate_json(answer).metadata.uid
+
+    async def post(
+        self, path: str, body: Mapping[str, Any], *, timeout: float = DEADLINE
+    ) -> dict[str, Any]:
+        """Posts to a path that is no collection: an eviction, a token request, a review."""
+        answer = await self._transport.request("POST", path, body=body, timeout=timeout)
+        return _mapping(answer)
+
+    async def read(self, path: str, *, timeout: float = DEADLINE) -> dict[str, Any]:
+        """Whatever JSON object is served at a path, such as discovery."""
+        return _mapping(await self._transport.request("GET", path, timeout=timeout))
+
+    async def serves(self, resource: Resource, *, timeout: float = DEADLINE) -> bool:
+        """Whether the API server serves this kind in this version."""
+        try:
+            listed = await self.read(resource.root, timeout=timeout)
+        except NotFound:
+            return False
+        return any(each["name"] == resource.plural for each in listed["resources"])
+
+    async def _write(
+        self,
+        verb: str,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        content_type: str = "application/json",
+        query: Mapping[str, str] | None = None,
+        timeout: float,
+    ) -> ObjectMeta:
+        answer = await self._transport.request(
+            verb,
+            path,
+            query={"fieldManager": self._field_manager} | dict(query or {}),
+            body=body,
+            content_type=content_type,
+            timeout=timeout,
+        )
+        return _Bare.model_validate_json(answer).metadata
+
+
+def _headed(resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": resource.api_version, "kind": resource.kind} | dict(manifest)
+
+
+def _mapping(answer: bytes) -> dict[str, Any]:
+    parsed: dict[str, Any] = from_json(answer)
+    return parsed
+
+
+def _event(view: type[T], path: str, line: bytes) -> WatchEvent[T]:
+    """Decodes one line of a watch, once; raises what an in-band ERROR says."""
+    try:
+        event = _line(view).validate_json(line)
+    except ValidationError as error:
+        return _unreadable_event(view, path, line, error)
+    match event:
+        case _Failed(object=status):
+            raise refusal(f"WATCH {path}", status)
+        case _Bookmark(object=bare):
+            return WatchEvent("BOOKMARK", None, bare.metadata.resource_version, _key(bare.metadata))
+        case _:
+            item = event.object
+            return WatchEvent(event.type, item, item.metadata.resource_version, item.key)
+
+
+def _unreadable_event(
+    view: type[T], path: str, line: bytes, error: ValidationError
+) -> WatchEvent[T]:
+    try:
+        raw = _mapping(line)
+        kind, metadata = raw["type"], _Bare.model_validate(raw["object"]).metadata
+    except (ValueError, KeyError, TypeError) as cut:
+        raise Transient("WatchGarbled", f"WATCH {path} sent a line that is no event") from cut
+    _report(view, metadata, error)
+    return WatchEvent(kind, None, metadata.resource_version, _key(metadata))
+
+
+def _readable(view: type[T], path: str, answer: bytes) -> _Page[T]:
+    """The objects of a page that fit the view; one that does not must not hide the others."""
+    try:
+        raw = _mapping(answer)
+        page = _Page[T](metadata=_ListMeta.model_validate(raw["metadata"]), items=[])
+        found = list(raw["items"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Transient("Garbled", f"LIST {path} answered what is no list") from error
+    for each in found:
+        try:
+            page.items.append(view.model_validate(each))
+        except ValidationError as error:
+            _report(view, _Bare.model_validate(each).metadata, error)
+    return page
+
+
+def _key(metadata: ObjectMeta) -> Key:
+    return Key(metadata.namespace, metadata.name)
+
+
+def _report(view: type[KubeObject], metadata: ObjectMeta, error: ValidationError) -> None:
+    UNREADABLE.labels(view.RESOURCE.kind).inc()
+    log.error(
+        "object does not fit our view of its kind; it is ignored until it does",
+        kind=view.RESOURCE.kind,
+        object=str(_key(metadata)),
+        problems=[f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()][:5],
+    )

@@ -1,0 +1,316 @@
+"""Config, credentials, TLS and connections: the one file that imports the client library.
+
+Invariant: every request carries fresh credentials and a deadline, and ends as bytes or as a
+`ControlError`; nothing above this file knows which library carries it.
+"""
+
+import asyncio
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
+
+import aiohttp
+import structlog
+import yaml
+
+from controlkit.errors import Rejected, Transient
+from controlkit.kube.errors import Status, mapped, refusal
+from controlkit.metrics import observe_request
+
+log = structlog.get_logger(__name__)
+
+_LIBRARY = "kubernetes_asyncio"
+_REFRESH_SECONDS = 60.0
+
+
+@contextmanager
+def _without_models() -> Iterator[ModuleType]:
+    """Lets the library's transport be imported without its 700 generated models.
+
+    Its packages import all of them: 63 MB and over a second. We decode with our own views and use
+    none. Inside, the packages are empty shells whose submodules load as usual; afterwards they are
+    forgotten, so that an ordinary import of the library finds the real thing.
+    """
+    spec = importlib.util.find_spec(_LIBRARY)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(f"{_LIBRARY} is not installed")
+    root = Path(spec.submodule_search_locations[0])
+    before = {name: module for name, module in sys.modules.items() if name.startswith(_LIBRARY)}
+    for name in before:
+        del sys.modules[name]
+    package, client = ModuleType(_LIBRARY), ModuleType(f"{_LIBRARY}.client")
+    package.__path__, client.__path__ = [str(root)], [str(root / "client")]
+    package.__dict__["client"] = client
+    sys.modules.update({_LIBRARY: package, client.__name__: client})
+    try:
+        yield client
+    finally:
+        for name in [name for name in sys.modules if name.startswith(_LIBRARY)]:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+with _without_models() as _client:
+    # Loaded by name: mypy would otherwise read the 700 models, and finds no types in them.
+    Configuration: Any = import_module(f"{_LIBRARY}.client.configuration").Configuration
+    RestClient: Any = import_module(f"{_LIBRARY}.client.rest").RESTClientObject
+    _client.__dict__.update(ApiClient=None, Configuration=Configuration)
+    _config: Any = import_module(f"{_LIBRARY}.config")
+
+
+class Lines:
+    """The lines of an answer that is still being written."""
+
+    def __init__(self, call: str, content: aiohttp.StreamReader) -> None:
+        self._call = call
+        self._content = content
+
+    async def next(self, idle: float) -> bytes:
+        """The next whole line; empty at the answer's regular end.
+
+        Args:
+            idle: seconds of silence after which the connection counts as dead.
+
+        Raises:
+            Transient: silence, a broken connection, or half a line before the end.
+        """
+        with mapped(self._call, idle):
+            try:
+                async with asyncio.timeout(idle):
+                    line = await self._content.readline()
+            except ValueError as error:  # aiohttp's word for a line beyond its buffer of 4 MiB
+                raise Transient("LineTooLong", f"{self._call} sent a line over 4 MiB") from error
+        if line and not line.endswith(b"\n"):
+            raise Transient("WatchCut", f"{self._call} broke off inside a line")
+        return line
+
+
+class Transport:
+    """A pool of connections to one API server, with credentials that stay fresh."""
+
+    def __init__(self, configuration: Any, user_agent: str) -> None:
+        self._configuration = configuration
+        self._rest = RestClient(configuration)
+        self._user_agent = user_agent
+        self._warned: set[str] = set()
+
+    @classmethod
+    async def connect(cls, *, user_agent: str, kubeconfig: Path | None = None) -> Self:
+        """Reads the configuration; opens no connection yet.
+
+        Looks at `kubeconfig`, then KUBECONFIG, then a pod's service account, then ~/.kube/config.
+
+        Raises:
+            Rejected: there is no configuration, or it cannot be read.
+        """
+        configuration = Configuration()
+        paths = _kubeconfig_paths(kubeconfig)
+        try:
+            if paths:
+                await _load_kubeconfig(configuration, paths)
+            else:
+                _config.load_incluster_config(client_configuration=configuration)
+            return cls(configuration, user_agent)
+        except (_config.ConfigException, OSError, yaml.YAMLError, AssertionError) as error:
+            source = ":".join(map(str, paths)) or "this pod's service account"
+            detail = str(error) or "the current context names nothing"
+            raise Rejected("NoCluster", f"cannot use {source}: {detail}") from error
+
+    async def request(
+        self,
+        verb: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float = 30.0,
+    ) -> bytes:
+        """One call, its whole answer.
+
+        Args:
+            verb: HTTP method.
+            path: URL path, beginning with a slash.
+            query: query parameters; empty values are left out.
+            body: JSON value to send.
+            content_type: of the body.
+            timeout: seconds for everything: credentials, a free connection, the last byte.
+
+        Raises:
+            ControlError: refused, unreachable or late.
+        """
+        call = f"{verb} {path}"
+        with mapped(call, timeout):
+            async with asyncio.timeout(timeout):
+                response = await self._send(verb, path, query, body, content_type)
+                async with response:
+                    answer: bytes = await response.read()
+        self._judge(call, response, answer)
+        return answer
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, query: Mapping[str, str], timeout: float
+    ) -> AsyncIterator["Lines"]:
+        """A GET whose answer is read line by line, as it comes.
+
+        Args:
+            path: URL path, beginning with a slash.
+            query: query parameters; empty values are left out.
+            timeout: seconds until the answer begins.
+
+        Raises:
+            ControlError: refused, unreachable, late, or broken off while being read.
+        """
+        call = f"WATCH {path}"
+        with mapped(call, timeout):
+            async with asyncio.timeout(timeout):
+                response = await self._send("GET", path, query, None, "application/json")
+            async with response:
+                if response.status >= 400:
+                    async with asyncio.timeout(timeout):
+                        self._judge(call, response, await response.read())
+                yield Lines(call, response.content)
+
+    async def close(self) -> None:
+        """Closes every connection; calls under way fail as Transient."""
+        await self._rest.close()
+
+    async def _send(
+        self,
+        verb: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Any,
+        content_type: str,
+    ) -> aiohttp.ClientResponse:
+        # The API server would compress whatever is large, and pay more time than the wire does.
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": content_type,
+            "User-Agent": self._user_agent,
+            **await self._credentials(),
+        }
+        began = time.perf_counter()
+        code = "<error>"
+        try:
+            response: aiohttp.ClientResponse = await self._rest.request(
+                verb,
+                self._configuration.host + path,
+                query_params=[(k, v) for k, v in (query or {}).items() if v],
+                headers=headers,
+                body=body,
+                _preload_content=False,
+            )
+            code = str(response.status)
+        finally:
+            host = self._configuration.host.split("//")[-1]
+            observe_request(verb, code, host, time.perf_counter() - began)
+        return response
+
+    async def _credentials(self) -> dict[str, str]:
+        try:
+            settings = await self._configuration.auth_settings()
+        except (_config.ConfigException, OSError) as error:
+            raise Transient("NoCredentials", f"cannot read the credentials: {error}") from error
+        return {each["key"]: each["value"] for each in settings.values()}
+
+    def _judge(self, call: str, response: aiohttp.ClientResponse, answer: bytes) -> None:
+        for warning in response.headers.getall("Warning", ()):
+            if warning not in self._warned and len(self._warned) < 1000:
+                self._warned.add(warning)
+                log.warning("API server warns", call=call, warning=warning)
+        if response.status >= 400:
+            status = Status.parse(answer, response.status)
+            raise refusal(call, status, response.headers.get("Retry-After"))
+
+
+def _kubeconfig_paths(explicit: Path | None) -> list[Path]:
+    if explicit is not None:
+        return [explicit]
+    if listed := os.environ.get("KUBECONFIG"):
+        return [Path(path).expanduser() for path in listed.split(os.pathsep) if path]
+    home = Path.home() / ".kube" / "config"
+    return [home] if "KUBERNETES_SERVICE_HOST" not in os.environ and home.exists() else []
+
+
+async def _load_kubeconfig(configuration: Any, paths: list[Path]) -> None:
+    if not any(path.exists() for path in paths):
+        raise FileNotFoundError("no such file; set KUBECONFIG to a file that exists")
+    loader = await _config.load_kube_config(
+        config_file=os.pathsep.join(map(str, paths)),
+        client_configuration=configuration,
+        persist_config=False,
+    )
+    user = _current_user(paths)
+    if token_file := user.get("tokenFile"):
+        configuration.refresh_api_key_hook = _fresh(_token_reader(Path(token_file)))
+    elif "exec" in user:
+
+        async def run_plugin() -> str:
+            await loader.load_from_exec_plugin()
+            return str(loader.token)
+
+        configuration.refresh_api_key_hook = _fresh(run_plugin)
+
+
+def _current_user(paths: list[Path]) -> dict[str, Any]:
+    """The user of the current context, with its token file made absolute.
+
+    The library reads a token file once, keeps its line end, and never looks again.
+    """
+    context = ""
+    users: dict[str, dict[str, Any]] = {}
+    contexts: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        if not path.exists():
+            continue
+        content = yaml.safe_load(path.read_text()) or {}
+        context = context or content.get("current-context", "")
+        for entry in content.get("contexts") or []:
+            contexts.setdefault(entry["name"], entry["context"])
+        for entry in content.get("users") or []:
+            user = dict(entry["user"] or {})
+            if "tokenFile" in user:
+                user["tokenFile"] = path.parent / user["tokenFile"]
+            users.setdefault(entry["name"], user)
+    return users.get(contexts.get(context, {}).get("user", ""), {})
+
+
+def _token_reader(path: Path) -> Callable[[], Awaitable[str]]:
+    async def read() -> str:
+        return _bearer(path)
+
+    return read
+
+
+def _bearer(path: Path) -> str:
+    token = path.read_text().strip()
+    if not token:
+        raise OSError(f"{path} is empty")
+    return f"Bearer {token}"
+
+
+def _fresh(obtain: Callable[[], Awaitable[str]]) -> Callable[[Any], Awaitable[None]]:
+    """A hook for the library that obtains the token anew every minute, once at a time."""
+    lock = asyncio.Lock()
+    due = 0.0
+
+    async def refresh(configuration: Any) -> None:
+        nonlocal due
+        if time.monotonic() < due:
+            return
+        async with lock:
+            if time.monotonic() >= due:
+                configuration.api_key["BearerToken"] = await obtain()
+                due = time.monotonic() + _REFRESH_SECONDS
+
+    return refresh
