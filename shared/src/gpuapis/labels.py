@@ -29,6 +29,9 @@ NODE_IMAGE_FAMILY: Final = "kaito.sh/node-image-family"
 PROVISION_STARTED: Final = "kaito.sh/provision-started"
 CREATION_TIMESTAMP: Final = "kaito.sh/creation-timestamp"
 
+# On existing nodes that a Workspace has taken, written by the workspace controller: its UID.
+RESERVED_FOR: Final = "kaito.sh/reserved-for"
+
 # On Workspaces, by the person.
 ENABLE_LOAD_BALANCER: Final = "kaito.sh/enablelb"
 BYPASS_RESOURCE_CHECKS: Final = "kaito.sh/bypass-resource-checks"

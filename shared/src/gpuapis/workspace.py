@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from controlkit.crdgen import map_list, open_object, rules
-from controlkit.kube.objects import ApiModel, Condition, KubeObject, Resource
+from controlkit.kube.objects import ApiModel, Condition, KubeObject, Resource, Time
 
 GROUP = "kaito.sh"
 
@@ -182,6 +182,21 @@ class Phase(ApiModel):
     """Whole seconds that the step took; for several nodes, the slowest of them."""
 
 
+class SlotStatus(ApiModel):
+    """The history of one machine of the Workspace: what must outlive its claim."""
+
+    slot: Annotated[int, Field(ge=0)]
+    """The machine's number, from 0."""
+    claim: Name
+    """The name of its latest Machine or NodeClaim."""
+    attempt: Annotated[int, Field(ge=0)] = 0
+    """How many claims the slot has had before this one."""
+    failures: Annotated[int, Field(ge=0)] = 0
+    """How many claims in a row failed or were lost; the pause before the next grows with it."""
+    lost_at: Time | None = None
+    """When the latest claim was found failed or gone; absent while it lives."""
+
+
 class WorkspaceStatus(ApiModel):
     """What is true now, as far as the controller has seen."""
 
@@ -196,6 +211,8 @@ class WorkspaceStatus(ApiModel):
     `Running`, `Succeeded`, `Failed`)."""
     observed_generation: int | None = None
     """The generation of the Workspace that this status speaks of."""
+    slots: Annotated[tuple[SlotStatus, ...], Field(max_length=1000)] = ()
+    """The machines, by number."""
     phases: Annotated[tuple[Phase, ...], Field(max_length=16)] = ()
     """How long each step took, in order; a step still running is absent."""
     conditions: Annotated[
