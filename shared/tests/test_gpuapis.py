@@ -7,7 +7,7 @@ import yaml
 
 from controlkit.crdgen import structural_schema, walk
 from gpuapis import manifests
-from gpuapis.core import Node
+from gpuapis.core import Node, Pod
 from gpuapis.workspace import Workspace
 
 REPOSITORY = Path(__file__).parents[2]
@@ -70,3 +70,9 @@ def test_check_names_a_file_that_differs(
     (tmp_path / victim).write_text("edited by hand")
     assert manifests.main(["--root", str(tmp_path), "--check"]) == 1
     assert victim in capsys.readouterr().out
+
+
+def test_views_read_the_api_s_own_spelling_of_initialisms() -> None:
+    node = Node.model_validate({"metadata": {"name": "n"}, "spec": {"providerID": "azure:///vm"}})
+    pod = Pod.model_validate({"metadata": {"name": "p"}, "status": {"podIP": "10.0.0.1"}})
+    assert (node.spec.provider_id, pod.status.pod_ip) == ("azure:///vm", "10.0.0.1")

@@ -5,7 +5,9 @@ types are never written back; writes are manifests or patches.
 """
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from controlkit.kube.objects import ApiModel, KubeObject, ObjectMeta, Resource
 from gpuapis.machine import Quantities, Taint
@@ -14,7 +16,7 @@ from gpuapis.machine import Quantities, Taint
 class NodeSpec(ApiModel):
     """What a Node was told to be."""
 
-    provider_id: str = ""
+    provider_id: Annotated[str, Field(alias="providerID")] = ""
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
 
@@ -114,7 +116,7 @@ class PodStatus(ApiModel):
     phase: str = ""
     reason: str = ""
     message: str = ""
-    pod_ip: str | None = None
+    pod_ip: Annotated[str | None, Field(alias="podIP")] = None
     start_time: datetime | None = None
     conditions: tuple[StatusCondition, ...] = ()
     init_container_statuses: tuple[ContainerStatus, ...] = ()
