@@ -1,0 +1,224 @@
+"""The agent pools of one AKS cluster through Azure's SDK: the only file that imports it for calls.
+
+Invariant: a call ends within its deadline and never polls, sleeps or retries inside; what comes out
+is a `Pool` or an `AzureError`. Retries belong to the work queue, since those of the SDK multiply
+with ours and sleep while they hold a worker.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from azure.core import AzureClouds, MatchConditions
+from azure.core import exceptions as sdk
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.mgmt.containerservice.aio import ContainerServiceClient
+from azure.mgmt.containerservice.models import AgentPool
+
+from gpu_provisioner.azure import metrics
+from gpu_provisioner.azure.body import pool_body, read_pool
+from gpu_provisioner.azure.errors import AzureError, Failure, classify, unanswered
+from gpu_provisioner.azure.pools import Pool, PoolSpec
+from gpu_provisioner.azure.rules import Where
+
+T = TypeVar("T")
+
+DEADLINE = 30.0
+"""Seconds for one request, the token included."""
+
+
+class AksPools:
+    """The agent pools of one managed cluster.
+
+    Args:
+        credential: signs in to Azure.
+        subscription: subscription id.
+        resource_group: the managed cluster's resource group.
+        cluster: the managed cluster's name.
+        endpoint: Azure Resource Manager's address; None for that of `cloud`.
+        cloud: which of Azure's clouds; None for the public one.
+        api_version: of Microsoft.ContainerService.
+        user_agent: how requests introduce themselves.
+        deadline: seconds for one request.
+    """
+
+    def __init__(
+        self,
+        credential: AsyncTokenCredential,
+        *,
+        subscription: str,
+        resource_group: str,
+        cluster: str,
+        api_version: str,
+        user_agent: str,
+        endpoint: str | None = None,
+        cloud: AzureClouds | None = None,
+        deadline: float = DEADLINE,
+    ) -> None:
+        options: dict[str, Any] = {}
+        if endpoint:
+            options["credential_scopes"] = [f"{endpoint.rstrip('/')}/.default"]
+        self._client = ContainerServiceClient(
+            credential,
+            subscription,
+            endpoint,
+            cloud_setting=cloud,
+            api_version=api_version,
+            user_agent=user_agent,
+            retry_total=0,
+            connection_timeout=10,
+            read_timeout=deadline,
+            **options,
+        )
+        self._where = (resource_group, cluster)
+        self._deadline = deadline
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.close()
+
+    async def list(self) -> list[Pool]:
+        """Every agent pool of the cluster, AKS's own included."""
+
+        async def pages() -> list[Pool]:
+            return [read_pool(pool) async for pool in self._client.agent_pools.list(*self._where)]
+
+        return await self._call("list", pages)
+
+    async def get(self, name: str) -> Pool | None:
+        """The pool, or None when Azure says that there is none of that name."""
+        try:
+            return read_pool(
+                await self._call("get", lambda: self._client.agent_pools.get(*self._where, name))
+            )
+        except AzureError as error:
+            if error.failure.kind == "gone":
+                return None
+            raise
+
+    async def create(self, spec: PoolSpec) -> Pool | None:
+        """Begins to make a pool; None when there is one of that name already."""
+
+        async def put() -> AgentPool:
+            poller = await self._client.agent_pools.begin_create_or_update(
+                *self._where,
+                spec.name,
+                pool_body(spec),
+                # Azure itself refuses to touch a pool that exists, whoever made it.
+                match_condition=MatchConditions.IfMissing,
+                polling=False,
+            )
+            return await poller.result()
+
+        try:
+            return read_pool(await self._call("put", put))
+        except AzureError as error:
+            if error.failure.kind == "changed":
+                return None
+            raise
+
+    async def delete(self, name: str, *, etag: str) -> bool:
+        """Begins to delete the pool of that etag; False when there was none."""
+        statuses: list[int] = []
+
+        async def begin() -> None:
+            await self._client.agent_pools.begin_delete(
+                *self._where,
+                name,
+                polling=False,
+                raw_response_hook=lambda answer: statuses.append(answer.http_response.status_code),
+                etag=etag or None,
+                match_condition=MatchConditions.IfNotModified if etag else None,
+            )
+
+        await self._call("delete", begin)
+        return statuses[-1:] != [204]
+
+    async def abort(self, name: str) -> None:
+        """Asks AKS to give up the operation that runs on the pool."""
+
+        async def begin() -> None:
+            await self._client.agent_pools.begin_abort_latest_operation(
+                *self._where, name, polling=False
+            )
+
+        await self._call("abort", begin)
+
+    async def _call(self, where: Where, request: Callable[[], Awaitable[T]]) -> T:
+        begun = time.monotonic()
+        code = "OK"
+        try:
+            async with _failures_named(where), asyncio.timeout(self._deadline):
+                return await request()
+        except AzureError as error:
+            code = error.failure.reason
+            raise
+        finally:
+            metrics.REQUESTS.labels(where, code).inc()
+            metrics.SECONDS.labels(where).observe(time.monotonic() - begun)
+
+
+@asynccontextmanager
+async def _failures_named(where: Where) -> AsyncIterator[None]:
+    """The one door through which the SDK's exceptions leave, as `AzureError`."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise AzureError(unanswered(where, "no answer within the deadline")) from error
+    except sdk.HttpResponseError as error:
+        raise AzureError(_answered(where, error)) from error
+    except sdk.AzureError as error:
+        raise AzureError(unanswered(where, _brief(error))) from error
+    except OSError as error:
+        # The federated token file cannot be read, or no connection could be made for a token.
+        raise AzureError(classify("token", None, None, _brief(error))) from error
+
+
+def _answered(where: Where, error: sdk.HttpResponseError) -> Failure:
+    if isinstance(error, sdk.ClientAuthenticationError) and not _from_arm(error):
+        return classify("token", error.status_code, None, str(error.message))
+    code = getattr(error.error, "code", None)
+    return classify(
+        where, error.status_code, code, _body(error), _retry_after(getattr(error, "response", None))
+    )
+
+
+def _from_arm(error: sdk.HttpResponseError) -> bool:
+    request = getattr(error.response, "request", None)
+    return request is not None and "/subscriptions/" in str(request.url)
+
+
+def _body(error: sdk.HttpResponseError) -> str:
+    try:
+        return str(error.response.text()) if error.response is not None else str(error.message)
+    except (AttributeError, ValueError, sdk.AzureError):
+        return str(error.message)
+
+
+def _brief(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+
+
+def _retry_after(response: Any) -> float | None:
+    """Seconds, from a header that holds seconds or a date."""
+    value = response.headers.get("Retry-After") if response is not None else None
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except ValueError:
+        return None

@@ -1,0 +1,127 @@
+"""Changes pools on behalf of claims, within AKS's limits and sure of what happened.
+
+Invariant: after `create` returned or raised, the directory holds what Azure knows of the pool, also
+when the line was cut after Azure had accepted; a call that nobody answered is looked up, not assumed.
+"""
+
+from dataclasses import replace
+
+from controlkit.clock import Clock
+from gpu_provisioner.azure import metrics
+from gpu_provisioner.azure.directory import PoolDirectory
+from gpu_provisioner.azure.errors import AzureError, Failure, own_limit
+from gpu_provisioner.azure.pools import Pool, Pools, PoolSpec
+from gpu_provisioner.azure.turns import Turns
+
+
+class Gateway:
+    """The one way to Azure for everything that concerns a single pool."""
+
+    def __init__(self, pools: Pools, clock: Clock) -> None:
+        self._pools = pools
+        # AKS's documented buckets for agent pools: PUT, and everything else.
+        self.puts = Turns(burst=20, per_second=1 / 60, clock=clock)
+        self._others = Turns(burst=60, per_second=1.0, clock=clock)
+        self.directory = PoolDirectory(pools, self._others, clock)
+        metrics.TOKENS.labels("put").set_function(lambda: self.puts.left)
+        metrics.TOKENS.labels("other").set_function(lambda: self._others.left)
+
+    async def create(self, spec: PoolSpec) -> Pool:
+        """Begins to make the pool, or finds the one that is there already.
+
+        Returns:
+            The pool as Azure knows it; whose it is, the caller must check.
+
+        Raises:
+            AzureError: there is no such pool, or nobody can say.
+        """
+        self._take(self.puts, spec.name)
+        try:
+            pool = await self._pools.create(spec)
+        except AzureError as error:
+            self._heed(self.puts, error.failure)
+            if error.failure.kind != "transient":
+                raise
+            # The request may have been carried out before the line was cut.
+            pool = await self._find(spec.name)
+            if pool is None:
+                raise
+        if pool is None:
+            pool = await self._find(spec.name)
+        if pool is None:
+            raise AzureError(Failure("changed", f"Agent pool {spec.name} came and went."))
+        self.directory.learn(pool)
+        return pool
+
+    async def delete(self, pool: Pool) -> None:
+        """Begins to delete the pool; one that is being created is told to give up first.
+
+        Raises:
+            AzureError: Azure refused, or the pool is not the one that we saw.
+        """
+        self._take(self._others, pool.name)
+        try:
+            found = await self._pools.delete(pool.name, etag=pool.etag)
+        except AzureError as error:
+            self._heed(self._others, error.failure)
+            if error.failure.kind == "gone":
+                self.directory.forget(pool.name)
+                return
+            if error.failure.kind == "changed":
+                await self._find(pool.name)
+            if error.failure.kind == "conflict" and pool.state == "InProgress":
+                await self._abort(pool.name)
+            raise
+        if found:
+            self.directory.learn(_deleting(pool))
+        else:
+            self.directory.forget(pool.name)
+
+    async def confirm_gone(self, name: str) -> None:
+        """Returns when Azure says, now, that there is no such pool.
+
+        Raises:
+            AzureError: the pool is still there, or nobody can say.
+        """
+        pool = await self._find(name)
+        if pool is not None:
+            raise AzureError(
+                Failure("changed", f"Agent pool {name} is still there ({pool.phase}).")
+            )
+
+    async def _find(self, name: str) -> Pool | None:
+        self._take(self._others, name)
+        try:
+            pool = await self._pools.get(name)
+        except AzureError as error:
+            self._heed(self._others, error.failure)
+            raise
+        if pool is None:
+            self.directory.forget(name)
+        else:
+            self.directory.learn(pool)
+        return pool
+
+    async def _abort(self, name: str) -> None:
+        self._take(self._others, name)
+        try:
+            await self._pools.abort(name)
+        except AzureError as error:
+            self._heed(self._others, error.failure)
+            raise
+
+    def _take(self, turns: Turns, name: str) -> None:
+        wait = turns.wait(name)
+        if wait > 0:
+            raise AzureError(own_limit(turns.rule, wait, turns.ahead(name)))
+        turns.take(name)
+
+    def _heed(self, turns: Turns, failure: Failure) -> None:
+        """What AKS asks of one caller holds for all."""
+        if failure.kind == "throttled":
+            turns.pause(failure.wait(1))
+
+
+def _deleting(pool: Pool) -> Pool:
+    """The pool as it is once AKS has accepted to delete it."""
+    return replace(pool, state="Deleting", phase="Deleting", etag="")
