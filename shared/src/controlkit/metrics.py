@@ -68,6 +68,11 @@ _REQUEST_SECONDS = Histogram(
 LISTS = Counter(
     "controlkit_reflector_lists_total", "Full lists taken, first or again.", ["kind", "turn"]
 )
+EVENTS_DROPPED = Counter(
+    "controlkit_events_dropped_total",
+    "Events that were not written: too many for one object, too many at once, or refused.",
+    ["cause"],
+)
 UNREADABLE = Counter(
     "controlkit_unreadable_objects_total", "Objects that did not fit our view of them.", ["kind"]
 )

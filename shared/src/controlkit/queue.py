@@ -16,6 +16,7 @@ from controlkit.clock import Clock, SystemClock, wait_for
 from controlkit.errors import Blocked, Rejected, Stale, Transient
 from controlkit.kube.objects import Key
 from controlkit.metrics import QUEUE_ADDS, QUEUE_DEPTH, QUEUE_RETRIES, QUEUE_SECONDS, WORK_SECONDS
+from controlkit.rate import TokenBucket
 
 STALE_FIRST, STALE_MOST = 0.05, 5.0
 RETRY_FIRST, RETRY_MOST = 0.5, 300.0
@@ -31,20 +32,6 @@ class QueueClosed(Exception):
 class _Tries:
     stale: int = 0
     failed: int = 0
-
-
-class _Bucket:
-    """A token bucket that answers how long to wait instead of waiting."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._each = 1 / rate
-        self._slack = burst / rate
-        self._spent_until = 0.0
-
-    def reserve(self, now: float) -> float:
-        """Takes a token; returns the seconds until it is there."""
-        self._spent_until = max(self._spent_until, now) + self._each
-        return max(0.0, self._spent_until - now - self._slack)
 
 
 class WorkQueue:
@@ -80,7 +67,7 @@ class WorkQueue:
         self._timers: list[tuple[float, Key]] = []
         self._earlier = asyncio.Event()
         self._tries: dict[Key, _Tries] = {}
-        self._bucket = _Bucket(RETRIES_PER_SECOND, RETRY_BURST)
+        self._bucket = TokenBucket(rate=RETRIES_PER_SECOND, burst=RETRY_BURST)
         self._depth = QUEUE_DEPTH.labels(name)
         self._adds = QUEUE_ADDS.labels(name)
         self._retries = QUEUE_RETRIES.labels(name)

@@ -7,58 +7,23 @@ decoded straight from bytes into views, and a whole object is never written back
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-import structlog
-from pydantic import Field, TypeAdapter, ValidationError
-from pydantic_core import from_json
+from pydantic import ValidationError
 
-from controlkit.errors import NotFound, Stale, Transient
-from controlkit.kube.errors import Expired, Status, refusal, unreadable
-from controlkit.kube.objects import ApiModel, Key, KubeObject, ObjectMeta, Resource
+from controlkit.errors import NotFound, Stale
+from controlkit.kube import decode
+from controlkit.kube.decode import WatchEvent
+from controlkit.kube.errors import Expired
+from controlkit.kube.objects import Key, KubeObject, ObjectMeta, Resource
 from controlkit.kube.transport import Transport
-from controlkit.metrics import UNREADABLE
 
 T = TypeVar("T", bound=KubeObject)
 
-log = structlog.get_logger(__name__)
-
 PAGE = 500
 DEADLINE = 30.0
-
-
-class _ListMeta(ApiModel):
-    resource_version: str = ""
-    next_page: Annotated[str, Field(alias="continue")] = ""
-
-
-class _Page(ApiModel, Generic[T]):
-    metadata: _ListMeta
-    items: list[T]
-
-
-class _Bare(ApiModel):
-    """Any object or event, as far as its metadata."""
-
-    metadata: ObjectMeta = Field(default_factory=ObjectMeta)
-
-
-class _Changed(ApiModel, Generic[T]):
-    type: Literal["ADDED", "MODIFIED", "DELETED"]
-    object: T
-
-
-class _Bookmark(ApiModel):
-    type: Literal["BOOKMARK"]
-    object: _Bare
-
-
-class _Failed(ApiModel):
-    type: Literal["ERROR"]
-    object: Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,37 +37,6 @@ class Listing(Generic[T]):
 
     items: list[T]
     resource_version: str
-
-
-@dataclass(frozen=True, slots=True)
-class WatchEvent(Generic[T]):
-    """One step of a collection's history.
-
-    Attributes:
-        type: what happened; a bookmark only moves the resource_version on.
-        object: the object after the change (before it, when deleted); None for a bookmark and
-            for an object that our view could not read.
-        resource_version: where a new watch would go on from.
-        key: the object's name, also when our view could not read it.
-    """
-
-    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
-    object: T | None
-    resource_version: str
-    key: Key
-
-
-@cache
-def _page(view: type[T]) -> TypeAdapter[_Page[T]]:
-    generic: Any = _Page
-    return TypeAdapter(generic[view])
-
-
-@cache
-def _line(view: type[T]) -> TypeAdapter[_Changed[T] | _Bookmark | _Failed]:
-    generic: Any = _Changed
-    either: Any = generic[view] | _Bookmark | _Failed
-    return TypeAdapter(Annotated[either, Field(discriminator="type")])
 
 
 class KubeClient:
@@ -158,7 +92,7 @@ class KubeClient:
         except NotFound:
             return None
         except ValidationError as error:
-            raise unreadable(f"GET {path}", error) from error
+            raise decode.unreadable(f"GET {path}", error) from error
 
     async def list(
         self,
@@ -191,24 +125,21 @@ class KubeClient:
             start["resourceVersionMatch"] = "NotOlderThan"
         items: list[T] = []
         page = await self._page(view, path, query | start | {"limit": str(PAGE)}, timeout)
-        while page.metadata.next_page:
+        while page.following:
             items += page.items
-            follow = {"limit": str(PAGE), "continue": page.metadata.next_page}
+            follow = {"limit": str(PAGE), "continue": page.following}
             try:
                 page = await self._page(view, path, query | follow, timeout)
             except Expired:  # history was compacted under us: take all at once
                 items = []
                 page = await self._page(view, path, query, timeout)
-        return Listing(items + page.items, page.metadata.resource_version)
+        return Listing(items + page.items, page.resource_version)
 
     async def _page(
         self, view: type[T], path: str, query: Mapping[str, str], timeout: float
-    ) -> _Page[T]:
+    ) -> decode.Page[T]:
         answer = await self._transport.request("GET", path, query=query, timeout=timeout)
-        try:
-            return _page(view).validate_json(answer)
-        except ValidationError:
-            return _readable(view, path, answer)
+        return decode.page(view, f"GET {path}", answer)
 
     async def watch(
         self,
@@ -253,8 +184,7 @@ class KubeClient:
         async with self._transport.stream(path, query=query, timeout=timeout) as lines:
             count = 0
             while line := await lines.next(idle):
-                event = _event(view, path, line)
-                yield event
+                yield decode.event(view, f"WATCH {path}", line)
                 count += 1
                 if count % 32 == 0:  # a burst is already in memory: let others run in between
                     await asyncio.sleep(0)
@@ -380,18 +310,18 @@ class KubeClient:
             answer = await self._transport.request("GET", path, timeout=timeout)
         except NotFound:
             return ""
-        return _Bare.model_validate_json(answer).metadata.uid
+        return decode.Bare.model_validate_json(answer).metadata.uid
 
     async def post(
         self, path: str, body: Mapping[str, Any], *, timeout: float = DEADLINE
     ) -> dict[str, Any]:
         """Posts to a path that is no collection: an eviction, a token request, a review."""
         answer = await self._transport.request("POST", path, body=body, timeout=timeout)
-        return _mapping(answer)
+        return decode.mapping(answer)
 
     async def read(self, path: str, *, timeout: float = DEADLINE) -> dict[str, Any]:
         """Whatever JSON object is served at a path, such as discovery."""
-        return _mapping(await self._transport.request("GET", path, timeout=timeout))
+        return decode.mapping(await self._transport.request("GET", path, timeout=timeout))
 
     async def serves(self, resource: Resource, *, timeout: float = DEADLINE) -> bool:
         """Whether the API server serves this kind in this version."""
@@ -419,71 +349,8 @@ class KubeClient:
             content_type=content_type,
             timeout=timeout,
         )
-        return _Bare.model_validate_json(answer).metadata
+        return decode.Bare.model_validate_json(answer).metadata
 
 
 def _headed(resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {"apiVersion": resource.api_version, "kind": resource.kind} | dict(manifest)
-
-
-def _mapping(answer: bytes) -> dict[str, Any]:
-    parsed: dict[str, Any] = from_json(answer)
-    return parsed
-
-
-def _event(view: type[T], path: str, line: bytes) -> WatchEvent[T]:
-    """Decodes one line of a watch, once; raises what an in-band ERROR says."""
-    try:
-        event = _line(view).validate_json(line)
-    except ValidationError as error:
-        return _unreadable_event(view, path, line, error)
-    match event:
-        case _Failed(object=status):
-            raise refusal(f"WATCH {path}", status)
-        case _Bookmark(object=bare):
-            return WatchEvent("BOOKMARK", None, bare.metadata.resource_version, _key(bare.metadata))
-        case _:
-            item = event.object
-            return WatchEvent(event.type, item, item.metadata.resource_version, item.key)
-
-
-def _unreadable_event(
-    view: type[T], path: str, line: bytes, error: ValidationError
-) -> WatchEvent[T]:
-    try:
-        raw = _mapping(line)
-        kind, metadata = raw["type"], _Bare.model_validate(raw["object"]).metadata
-    except (ValueError, KeyError, TypeError) as cut:
-        raise Transient("WatchGarbled", f"WATCH {path} sent a line that is no event") from cut
-    _report(view, metadata, error)
-    return WatchEvent(kind, None, metadata.resource_version, _key(metadata))
-
-
-def _readable(view: type[T], path: str, answer: bytes) -> _Page[T]:
-    """The objects of a page that fit the view; one that does not must not hide the others."""
-    try:
-        raw = _mapping(answer)
-        page = _Page[T](metadata=_ListMeta.model_validate(raw["metadata"]), items=[])
-        found = list(raw["items"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise Transient("Garbled", f"LIST {path} answered what is no list") from error
-    for each in found:
-        try:
-            page.items.append(view.model_validate(each))
-        except ValidationError as error:
-            _report(view, _Bare.model_validate(each).metadata, error)
-    return page
-
-
-def _key(metadata: ObjectMeta) -> Key:
-    return Key(metadata.namespace, metadata.name)
-
-
-def _report(view: type[KubeObject], metadata: ObjectMeta, error: ValidationError) -> None:
-    UNREADABLE.labels(view.RESOURCE.kind).inc()
-    log.error(
-        "object does not fit our view of its kind; it is ignored until it does",
-        kind=view.RESOURCE.kind,
-        object=str(_key(metadata)),
-        problems=[f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()][:5],
-    )

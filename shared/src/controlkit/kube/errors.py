@@ -7,7 +7,6 @@ path and what the server said.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
 from pydantic import Field, ValidationError
@@ -116,10 +115,3 @@ def mapped(call: str, seconds: float) -> Iterator[None]:
     except (aiohttp.ClientError, OSError) as error:
         detail = str(error) or type(error).__name__
         raise Transient("Unreachable", f"{call} failed: {detail}") from error
-
-
-def unreadable(call: str, error: ValidationError) -> Rejected:
-    """The error for an answer that does not fit the view: names the first wrong field."""
-    first: Any = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return Rejected("Unreadable", f"{call} answered an object with {where}: {first['msg']}")

@@ -13,7 +13,8 @@ import structlog
 from controlkit.cache import Cache
 from controlkit.clock import Clock, SystemClock
 from controlkit.errors import ControlError, NotFound, Transient
-from controlkit.kube.client import KubeClient, WatchEvent
+from controlkit.kube.client import KubeClient
+from controlkit.kube.decode import WatchEvent
 from controlkit.kube.errors import Expired
 from controlkit.kube.objects import KubeObject
 from controlkit.metrics import LISTS
