@@ -1,6 +1,7 @@
 """The Workspace's rules as the API server itself keeps them, with no webhook in sight."""
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,10 +112,12 @@ async def test_the_count_may_change(
     assert (await applied(control_plane, namespace, more))["resource"]["count"] == 3
 
 
-def test_kubectl_explains_the_fields(control_plane: ControlPlane, apply_crds: list[str]) -> None:
+def test_kubectl_explains_the_fields(
+    control_plane: ControlPlane, apply_crds: list[str], tmp_path: Path
+) -> None:
     told = subprocess.run(
         [control_plane.bin / "kubectl", "explain", "workspace.resource"],
-        env={"KUBECONFIG": str(control_plane.kubeconfig)},
+        env={"KUBECONFIG": str(control_plane.kubeconfig), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=True,
