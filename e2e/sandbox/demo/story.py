@@ -1,0 +1,194 @@
+"""The demo from curtain to curtain: up, apply, follow, ask, delete, down.
+
+Invariant: however it ends, by success, failure or Ctrl-C, the sandbox that it brought up is taken
+down again; one that was there before is left alone and the demo refuses to start.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from controlkit.kube.client import KubeClient
+from controlkit.kube.objects import Key
+from sandbox.aks.client import ControlClient
+from sandbox.demo.display import Display
+from sandbox.demo.follow import DemoError, until_gone, until_ready
+from sandbox.demo.phases import Seen
+
+EXAMPLE = Path("examples/inference/kaito_workspace_phi_3.yaml")
+PROMPT = "Tell me what a Workspace is"
+SPEED = 20
+READY_SECONDS = 600.0
+GONE_SECONDS = 180.0
+HONESTY = (
+    "The model is a tiny one with random weights (1.6 MB), so its answer is noise; the server, "
+    "the download, the pod and the path to it are real. There is no GPU and no Azure here: "
+    "the node's GPU is only advertised, and AKS is emulated."
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where the demo plays.
+
+    Attributes:
+        repository: the checkout.
+        folder: the sandbox's folder.
+        level: 1 for processes, 2 for real nodes.
+    """
+
+    repository: Path
+    folder: Path
+    level: int
+
+    def environment(self) -> dict[str, str]:
+        """The environment that `. .sandbox/env` would give a shell."""
+        given = dict(os.environ)
+        for line in (self.folder / "env").read_text().splitlines():
+            name, _, value = line.removeprefix("export ").partition("=")
+            given[name] = value.strip("'\"").replace("$PATH", os.environ.get("PATH", ""))
+        return given
+
+
+async def play(stage: Stage, console: Console) -> None:
+    """Run the demo.
+
+    Raises:
+        DemoError: a step failed; the text says which and why.
+    """
+    if (stage.folder / "state.json").exists():
+        raise DemoError("a sandbox is up already: take it down first with `make sandbox-down`")
+    async with _sandbox(stage, console):
+        environment = stage.environment()
+        kubeconfig = Path(environment["KUBECONFIG"])
+        async with await KubeClient.connect(
+            user_agent="gpu-workspaces-demo", field_manager="demo", kubeconfig=kubeconfig
+        ) as client:
+            await _life(stage, console, client, environment)
+
+
+async def _life(
+    stage: Stage, console: Console, client: KubeClient, environment: Mapping[str, str]
+) -> None:
+    manifest = yaml.safe_load((stage.repository / EXAMPLE).read_text())
+    key = Key(manifest["metadata"].get("namespace", "default"), manifest["metadata"]["name"])
+
+    console.rule("a person applies one object")
+    await _shown(console, environment, "kubectl", "apply", "-f", str(EXAMPLE))
+    with Display(console) as display:
+        seen, durations = await until_ready(client, key, display, seconds=READY_SECONDS)
+    console.print(f"[bold]a model is served {sum(durations):.1f} s after `kubectl apply`[/]")
+
+    console.rule("what kubectl says")
+    await _shown(console, environment, "kubectl", "get", "workspace", key.name)
+    await _shown(console, environment, "kubectl", "get", "service", key.name)
+    await _ask(stage, console, environment, key, seen)
+
+    console.rule("the Workspace is deleted")
+    await _shown(console, environment, "kubectl", "delete", "workspace", key.name, "--timeout=180s")
+    seconds = await until_gone(client, key, seconds=GONE_SECONDS)
+    await _no_pool_left(environment)
+    console.print(
+        f"Workspace, Machine, agent pool and node are gone (checked {seconds:.1f} s later)"
+    )
+
+
+async def _ask(
+    stage: Stage, console: Console, environment: Mapping[str, str], key: Key, seen: Seen
+) -> None:
+    """Send the prompt to the Service; at level 1, where no host routes ClusterIPs, to the pod."""
+    console.rule("the model answers")
+    if stage.level == 2:
+        address = await _output(
+            environment,
+            *("kubectl", "get", "service", key.name, "-o", "jsonpath={.spec.clusterIP}"),
+        )
+    else:
+        address = f"{next(pod.status.pod_ip for pod in seen.pods if pod.ready)}:5000"
+        console.print("level 1 routes no ClusterIP, so the pod itself is asked")
+    await _shown(
+        console,
+        environment,
+        *("curl", "--silent", "--show-error", "--fail", "--max-time", "60"),
+        *("-X", "POST", f"http://{address}/chat"),
+        *("-H", "Content-Type: application/json", "-d", f'{{"prompt":"{PROMPT}"}}'),
+    )
+    console.print(f"[dim]{HONESTY}[/]")
+
+
+async def _no_pool_left(environment: Mapping[str, str]) -> None:
+    """Ask the emulated AKS itself, since the cluster's word could be wrong."""
+    async with ControlClient(
+        environment["EMULATOR_URL"], Path(environment["EMULATOR_CA"])
+    ) as azure:
+        left = await azure.pools()
+    if left:
+        raise DemoError(f"agent pools are left, and would be paid for: {', '.join(sorted(left))}")
+
+
+@asynccontextmanager
+async def _sandbox(stage: Stage, console: Console) -> AsyncIterator[None]:
+    """The sandbox at the stage's level, up inside and down after."""
+    nodes = "kubelet" if stage.level == 2 else "process"
+    console.rule(f"a sandbox, level {stage.level}")
+    try:
+        await _verb("up", "--level", str(stage.level), "--nodes", nodes, "--speed", str(SPEED))
+        yield
+    finally:
+        console.rule("the curtain falls")
+        await asyncio.shield(_verb("down"))
+
+
+async def _verb(verb: str, *arguments: str) -> None:
+    # In a session of its own, so that Ctrl-C at the terminal reaches only the demo: `up` is told
+    # once and cleans up after itself, and `down` finishes however often the keys are pressed.
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sandbox", verb, *arguments), start_new_session=True
+    )
+    try:
+        status = await process.wait()
+    except asyncio.CancelledError:
+        process.send_signal(signal.SIGINT)
+        await process.wait()
+        raise
+    if status:
+        raise DemoError(f"`python -m sandbox {verb}` ended with exit status {status}")
+
+
+async def _shown(console: Console, environment: Mapping[str, str], *command: str) -> None:
+    """Run a command the way a person would, with the command itself on show."""
+    console.print(f"[bold cyan]$ {_typed(command)}[/]", highlight=False)
+    output = await _output(environment, *command)
+    console.print(output.rstrip(), highlight=False, markup=False)
+
+
+async def _output(environment: Mapping[str, str], *command: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    if process.returncode:
+        detail = (err or out).decode().strip()
+        raise DemoError(f"`{_typed(command)}` failed: {detail}")
+    return out.decode()
+
+
+def _typed(command: tuple[str, ...]) -> str:
+    """A command as a person would type it, without the options that only keep a script safe."""
+    safe = {"--silent", "--show-error", "--fail"}
+    words = [word for word in command if word not in safe]
+    if "--max-time" in words:
+        at = words.index("--max-time")
+        del words[at : at + 2]
+    return " ".join(f"'{w}'" if any(c in w for c in ' {"') else w for w in words)
