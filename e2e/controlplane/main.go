@@ -47,9 +47,9 @@ var programs = map[string]func() int{
 	"kube-scheduler":          func() int { return cli.Run(scheduler.NewSchedulerCommand()) },
 	"kube-proxy":              func() int { return cli.Run(kubeproxy.NewProxyCommand()) },
 	"kubelet":                 func() int { return cli.Run(kubelet.NewKubeletCommand(context.Background())) },
-	"kubectl":                 runKubectl,
-	"helm":                    runHelm,
-	"kwok":                    runKwok,
+	"kubectl":                 withoutGlobalFlags(runKubectl),
+	"helm":                    withoutGlobalFlags(runHelm),
+	"kwok":                    withoutGlobalFlags(runKwok),
 }
 
 func main() {
@@ -66,6 +66,15 @@ func main() {
 		os.Exit(2)
 	}
 	os.Exit(program())
+}
+
+// withoutGlobalFlags hides the flags that packages of the control plane have put into the global
+// set, from where every command would take them: kwok ends over a --version that is not its own.
+func withoutGlobalFlags(program func() int) func() int {
+	return func() int {
+		pflag.CommandLine = pflag.NewFlagSet(os.Args[0], pflag.ContinueOnError)
+		return program()
+	}
 }
 
 func runKubectl() int {

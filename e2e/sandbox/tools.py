@@ -129,7 +129,7 @@ def _go_build(go: str, package: str, output: Path, folder: Path) -> None:
     log = folder / "build.log"
     # -v names each package as it is compiled, which is all the progress that Go offers.
     command = [go, "build", "-v", *BUILD_FLAGS, "-o", str(output), package]
-    environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
+    environment = os.environ | {"CGO_ENABLED": "0"}
     with log.open("w") as sink:
         started = time.monotonic()
         with subprocess.Popen(
