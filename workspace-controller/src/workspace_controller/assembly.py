@@ -1,0 +1,147 @@
+"""Puts the process together: caches, controller, webhook, servers, in one manager.
+
+Invariant: every replica keeps warm caches and answers admission, health and metrics; only the
+leader works on Workspaces.
+"""
+
+import asyncio
+from datetime import date
+from functools import partial
+from typing import Any
+
+from prometheus_client import REGISTRY
+
+from controlkit.cache import Cache
+from controlkit.certificates import WebhookCertificate
+from controlkit.clock import SystemClock
+from controlkit.controller import Controller, Result
+from controlkit.events import EventRecorder
+from controlkit.kube.client import KubeClient
+from controlkit.kube.objects import Key
+from controlkit.leader import LeaderElector, unique_identity
+from controlkit.manager import Manager
+from controlkit.server import health_app, serve
+from workspace_controller.caches import Caches
+from workspace_controller.manifests.model_pod import ModelSource
+from workspace_controller.presets.catalog import catalog
+from workspace_controller.settings import LEASE, VERSION, Settings
+from workspace_controller.skus.table import sku_table
+from workspace_controller.webhooks.app import admission_app
+from workspace_controller.webhooks.review import Judge
+from workspace_controller.workspaces.controller import WorkspacePass, watch_everything
+from workspace_controller.workspaces.events import Events
+from workspace_controller.workspaces.execute import Executor, Writing
+from workspace_controller.workspaces.metrics import WorkspaceCollector
+from workspace_controller.workspaces.observe import Observer
+from workspace_controller.workspaces.status import Reporter
+from workspace_controller.workspaces.target import Knowledge
+
+NAME = "workspace-controller"
+CLOCK = SystemClock()
+
+
+async def run(settings: Settings) -> int:
+    """Runs the controller until a signal or a crash; returns the exit status."""
+    agent = f"{NAME}/{VERSION}"
+    async with await KubeClient.connect(user_agent=agent, field_manager=NAME) as client:
+        return await _manager(settings, client).run()
+
+
+def _manager(settings: Settings, client: KubeClient) -> Manager:
+    knowledge = Knowledge(catalog(), sku_table(settings.cloud), byo=settings.claims == "byo")
+    leader = None
+    if settings.leader_elect:
+        leader = LeaderElector(
+            client, name=LEASE, namespace=settings.namespace, identity=unique_identity()
+        )
+    caches = Caches()
+    recorder = EventRecorder(client, component=NAME)
+    controller = _controller(settings, client, caches, knowledge, Events(recorder))
+    manager = Manager(leader=leader)
+    for reflector in caches.reflectors(client):
+        manager.cached(reflector)
+    manager.always("events", recorder.run)
+    _serve(settings, client, manager, knowledge)
+    manager.leading("workspaces", controller.run)
+    REGISTRY.register(WorkspaceCollector(caches.workspaces))
+    return manager
+
+
+def _controller(
+    settings: Settings,
+    client: KubeClient,
+    caches: Caches,
+    knowledge: Knowledge,
+    events: Events,
+) -> Controller:
+    async def reconcile(key: Key) -> Result:
+        return await work.reconcile(key, controller.failures(key))
+
+    controller = Controller("workspace", reconcile, workers=settings.workers)
+
+    def hold(key: Key, cache: Cache[Any], object_key: Key, resource_version: str) -> None:
+        controller.hold(key, cache, object_key, resource_version)
+
+    writing = Writing(
+        node_class=settings.node_class,
+        source=ModelSource(settings.preset_registry, settings.runtime_image_tag, settings.hub),
+        azure=settings.cloud == "azure",
+    )
+    work = WorkspacePass(
+        client=client,
+        caches=caches,
+        observer=Observer(client, caches, knowledge, settings.claims, CLOCK.now),
+        executor=Executor(client, caches, writing, events, hold),
+        reporter=Reporter(client, caches.workspaces, events, hold),
+    )
+    watch_everything(controller, caches)
+    return controller
+
+
+def _serve(settings: Settings, client: KubeClient, manager: Manager, knowledge: Knowledge) -> None:
+    """Adds the servers: admission, health, metrics."""
+    certificate = _webhook(settings, client, manager, knowledge) if settings.webhook else None
+
+    def missing() -> list[str]:
+        problems = manager.unsynced()
+        if certificate is not None and not certificate.ready:
+            problems.append("the webhook's certificate is not loaded yet")
+        return problems
+
+    app = health_app(manager.dead, missing)
+    for name, address in (
+        ("health server", settings.health_address),
+        ("metrics server", settings.metrics_address),
+    ):
+        host, _, port = address.rpartition(":")
+        manager.always(name, partial(serve, app, host=host, port=int(port)))
+
+
+def _webhook(
+    settings: Settings, client: KubeClient, manager: Manager, knowledge: Knowledge
+) -> WebhookCertificate:
+    names, addresses = settings.webhook_hosts
+    certificate = WebhookCertificate(
+        client,
+        secret=Key(settings.namespace, settings.webhook_secret),
+        dns_names=names,
+        ip_addresses=addresses,
+        webhook_configuration=settings.webhook_configuration,
+    )
+    app = admission_app(Judge(knowledge, _today))
+
+    async def listen() -> None:
+        await serve(app, host="", port=settings.webhook_port, ssl_context=certificate.ssl_context)
+
+    manager.always("webhook certificate", certificate.run)
+    manager.always("webhook server", listen)
+    return certificate
+
+
+def _today() -> date:
+    return CLOCK.now().date()
+
+
+def main(settings: Settings) -> int:
+    """Runs the event loop around `run`."""
+    return asyncio.run(run(settings))

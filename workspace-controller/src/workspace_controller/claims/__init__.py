@@ -1,0 +1,1 @@
+"""One layer over the two dialects of claims: Machine and NodeClaim."""

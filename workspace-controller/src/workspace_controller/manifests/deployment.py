@@ -1,0 +1,42 @@
+"""The Deployment that runs a model: around our server for a preset, around the user's pod template.
+
+Invariant: a rollout never asks for a GPU that the Workspace does not have: an old pod goes before
+its successor comes.
+"""
+
+from typing import Any
+
+from gpuapis import labels
+from gpuapis.core import Deployment
+from gpuapis.workspace import Workspace
+from workspace_controller.manifests.digest import digest
+from workspace_controller.manifests.model_pod import ModelSource, model_pod
+from workspace_controller.manifests.ownership import child_metadata
+from workspace_controller.manifests.template_pod import template_pod
+from workspace_controller.presets.catalog import Preset
+
+
+def deployment_digest(workspace: Workspace) -> str:
+    """The hash of what the user wrote about the workload; the number of pods is not part of it."""
+    assert workspace.inference is not None
+    return digest(workspace.inference.manifest(), workspace.resource.label_selector.manifest())
+
+
+def deployment(workspace: Workspace, preset: Preset | None, source: ModelSource) -> dict[str, Any]:
+    """The Deployment of a Workspace; `preset` is None for a template."""
+    pod = template_pod(workspace) if preset is None else model_pod(workspace, preset, source)
+    metadata, spec = pod
+    return {
+        "apiVersion": Deployment.RESOURCE.api_version,
+        "kind": Deployment.RESOURCE.kind,
+        "metadata": child_metadata(workspace, deployment_digest(workspace)),
+        "spec": {
+            "replicas": workspace.resource.count,
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
+            },
+            "selector": {"matchLabels": {labels.WORKSPACE: workspace.metadata.name}},
+            "template": {"metadata": metadata, "spec": spec},
+        },
+    }

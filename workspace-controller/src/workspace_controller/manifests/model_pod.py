@@ -1,0 +1,181 @@
+"""The pod that serves a preset with our model server.
+
+Invariant: it runs under the restricted Pod Security standard: no root, no capabilities, a read-only
+root filesystem.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gpuapis import labels
+from gpuapis.workspace import Workspace
+from workspace_controller.manifests.ownership import TOLERATIONS, node_terms
+from workspace_controller.manifests.service import MODEL_PORT
+from workspace_controller.presets.catalog import Preset
+
+WEIGHTS: Final = "/workspace/weights"
+USER: Final = 1000
+STARTUP_PERIOD: Final = 5
+SCRATCH: Final = "/tmp"  # noqa: S108  (the container's own, an emptyDir)
+SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108  (where torch looks for it)
+DRAIN_SECONDS: Final = 75
+"""The server finishes what it is answering for up to 60 s after SIGTERM."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where images and weights come from; set once for the whole installation."""
+
+    registry: str
+    """The registry and path that hold the runtime image, without a trailing slash."""
+    tag: str
+    hub: str = ""
+    """Address of the model hub; "" for the runtime's default."""
+
+
+def model_pod(
+    workspace: Workspace, preset: Preset, source: ModelSource
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metadata and the spec of the pod template."""
+    assert workspace.inference is not None
+    assert workspace.inference.preset is not None
+    options = workspace.inference.preset.preset_options
+    spec: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": DRAIN_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": node_terms(workspace)
+                }
+            }
+        },
+        "tolerations": [dict(toleration) for toleration in TOLERATIONS],
+    }
+    if options.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in options.image_pull_secrets]
+    if workspace.resource.count > 1:
+        spec["topologySpreadConstraints"] = [_one_to_a_node(workspace)]
+    spec["containers"] = [_server(workspace, preset, source)]
+    spec["volumes"] = _volumes(workspace, preset)
+    return {"labels": {labels.WORKSPACE: workspace.metadata.name}}, spec
+
+
+def _server(workspace: Workspace, preset: Preset, source: ModelSource) -> dict[str, Any]:
+    assert workspace.inference is not None
+    assert workspace.inference.preset is not None
+    mounts = {"tmp": SCRATCH}
+    if not _private(workspace):
+        mounts["weights"] = WEIGHTS
+    if _shares_memory(workspace, preset):
+        mounts["dshm"] = SHARED_MEMORY
+    image = workspace.inference.preset.preset_options.image
+    return {
+        "name": workspace.metadata.name,
+        "image": image or f"{source.registry}/kaito-base:{source.tag}",
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-m", "runtimes.serving"],
+        "args": _arguments(workspace, preset),
+        "env": _environment(workspace, source),
+        "ports": [{"name": "http", "containerPort": MODEL_PORT, "protocol": "TCP"}],
+        "resources": {
+            "requests": {labels.GPU_RESOURCE: str(preset.gpus)},
+            "limits": {labels.GPU_RESOURCE: str(preset.gpus)},
+        },
+        "startupProbe": {
+            "httpGet": {"path": "/healthz", "port": "http"},
+            "periodSeconds": STARTUP_PERIOD,
+            "timeoutSeconds": 5,
+            "failureThreshold": int(preset.readiness_timeout.total_seconds()) // STARTUP_PERIOD,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/health", "port": "http"},
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        },
+        "readinessProbe": {
+            "httpGet": {"path": "/ready", "port": "http"},
+            "periodSeconds": 5,
+            "timeoutSeconds": 5,
+        },
+        # A crash then ends with the server's last lines, which the Workspace's condition repeats.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": name, "mountPath": path} for name, path in sorted(mounts.items())
+        ],
+    }
+
+
+def _arguments(workspace: Workspace, preset: Preset) -> list[str]:
+    arguments = {
+        "device_map": "auto",
+        "download_dir": WEIGHTS,
+        "port": str(MODEL_PORT),
+        "pretrained_model_name_or_path": preset.model,
+        "revision": preset.revision,
+        "served_model_name": preset.name,
+        "torch_dtype": preset.dtype,
+    }
+    if _private(workspace):
+        arguments["pretrained_model_name_or_path"] = WEIGHTS
+        del arguments["revision"]
+    flags = [f"--{name}={value}" for name, value in arguments.items()]
+    if not _private(workspace):
+        flags.append("--allow_remote_files")
+    return sorted(flags)
+
+
+def _environment(workspace: Workspace, source: ModelSource) -> list[dict[str, Any]]:
+    assert workspace.inference is not None
+    assert workspace.inference.preset is not None
+    environment: list[dict[str, Any]] = [{"name": "HF_HOME", "value": f"{SCRATCH}/hf"}]
+    if source.hub:
+        environment.append({"name": "HF_ENDPOINT", "value": source.hub})
+    secret = workspace.inference.preset.preset_options.model_access_secret
+    if secret is not None:
+        key = {"name": secret, "key": "HF_TOKEN"}
+        environment.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": key}})
+    return environment
+
+
+def _volumes(workspace: Workspace, preset: Preset) -> list[dict[str, Any]]:
+    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
+    if not _private(workspace):
+        volumes.append({"name": "weights", "emptyDir": {}})
+    if _shares_memory(workspace, preset):
+        volumes.insert(0, {"name": "dshm", "emptyDir": {"medium": "Memory"}})
+    return volumes
+
+
+def _one_to_a_node(workspace: Workspace) -> dict[str, Any]:
+    return {
+        "maxSkew": 1,
+        "topologyKey": labels.HOSTNAME,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {labels.WORKSPACE: workspace.metadata.name}},
+    }
+
+
+def _private(workspace: Workspace) -> bool:
+    """Whether image and weights are the user's."""
+    assert workspace.inference is not None
+    assert workspace.inference.preset is not None
+    return workspace.inference.preset.access_mode == "private"
+
+
+def _shares_memory(workspace: Workspace, preset: Preset) -> bool:
+    return workspace.resource.count > 1 or preset.gpus > 1

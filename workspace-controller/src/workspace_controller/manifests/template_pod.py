@@ -1,0 +1,108 @@
+"""The pod of a user's own template, placed on the Workspace's nodes.
+
+Invariant: what the user wrote stays, and is only added to: a label, tolerations, and terms that
+bind the pod to the Workspace's nodes.
+"""
+
+import copy
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from gpuapis import labels
+from gpuapis.workspace import Workspace
+from workspace_controller.manifests.ownership import TOLERATIONS, node_terms
+
+
+class _Port(BaseModel):
+    name: str = ""
+    containerPort: Annotated[int, Field(ge=1, le=65535)]  # noqa: N815  (the API's spelling)
+
+
+class _Container(BaseModel):
+    name: str
+    ports: tuple[_Port, ...] = ()
+
+
+class _Metadata(BaseModel):
+    labels: dict[str, str] = {}
+
+
+class _NodeTerm(BaseModel):
+    matchExpressions: tuple[dict[str, Any], ...] = ()  # noqa: N815  (the API's spelling)
+
+
+class _Required(BaseModel):
+    nodeSelectorTerms: tuple[_NodeTerm, ...] = ()  # noqa: N815  (the API's spelling)
+
+
+class _NodeAffinity(BaseModel):
+    requiredDuringSchedulingIgnoredDuringExecution: _Required = _Required()  # noqa: N815
+
+
+class _Affinity(BaseModel):
+    nodeAffinity: _NodeAffinity = _NodeAffinity()  # noqa: N815  (the API's spelling)
+
+
+class _Spec(BaseModel):
+    containers: Annotated[tuple[_Container, ...], Field(min_length=1)]
+    tolerations: tuple[dict[str, Any], ...] = ()
+    affinity: _Affinity = _Affinity()
+
+
+class _Template(BaseModel):
+    """As much of a pod template as we read or add to; the API server judges the rest."""
+
+    metadata: _Metadata = _Metadata()
+    spec: _Spec
+
+
+def template_problem(template: dict[str, Any]) -> str | None:
+    """What keeps the template from being a pod template, by field; None when nothing does."""
+    try:
+        _Template.model_validate(template)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in ("inference", "template", *first["loc"]))
+        return f"{where}: {first['msg']}"
+    return None
+
+
+def http_port(template: dict[str, Any]) -> int | None:
+    """The container port that answers HTTP: the one named `http`, else the first, else None."""
+    containers = _Template.model_validate(template).spec.containers
+    ports = [port for container in containers for port in container.ports]
+    named = [port for port in ports if port.name == "http"]
+    return next((port.containerPort for port in named + ports), None)
+
+
+def template_pod(workspace: Workspace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metadata and the spec of the pod template, which has no `template_problem`."""
+    assert workspace.inference is not None
+    assert workspace.inference.template is not None
+    template = copy.deepcopy(workspace.inference.template)
+    metadata: dict[str, Any] = template.get("metadata", {})
+    spec: dict[str, Any] = template["spec"]
+    metadata["labels"] = {
+        **metadata.get("labels", {}),
+        labels.WORKSPACE: workspace.metadata.name,
+    }
+    tolerations: list[dict[str, Any]] = spec.setdefault("tolerations", [])
+    tolerations += [dict(mine) for mine in TOLERATIONS if mine not in tolerations]
+    _bind(spec, node_terms(workspace))
+    return metadata, spec
+
+
+def _bind(spec: dict[str, Any], mine: list[dict[str, Any]]) -> None:
+    """Narrows the pod to our terms; where the user has terms, both must hold."""
+    affinity = spec.setdefault("affinity", {}).setdefault("nodeAffinity", {})
+    required = affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
+    theirs: list[dict[str, Any]] = required.get("nodeSelectorTerms") or [{}]
+    required["nodeSelectorTerms"] = [
+        {
+            **their,
+            "matchExpressions": [*their.get("matchExpressions", []), *my["matchExpressions"]],
+        }
+        for their in theirs
+        for my in mine
+    ]

@@ -1,0 +1,1 @@
+"""The models we know how to run, and what each needs."""

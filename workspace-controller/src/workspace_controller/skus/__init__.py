@@ -1,0 +1,1 @@
+"""What is known of GPU machine sizes, and whether a model fits one."""

@@ -1,0 +1,1 @@
+"""The admission webhook: a clear answer before anything is stored or bought."""

@@ -1,0 +1,188 @@
+"""The rules for a Workspace that is created: what it must say, and what it had better not.
+
+Invariant: each sentence names the field, its value, what is allowed and, where one was probably
+meant, the nearest match. The rules ask nothing of the cluster or the network, so they cannot be
+slow or down.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import date
+from typing import Final
+
+from gpuapis import labels
+from gpuapis.workspace import AdapterSpec, InferenceSpec, Workspace
+from workspace_controller.presets.catalog import Preset
+from workspace_controller.skus.fit import misfits, suggestions
+from workspace_controller.skus.table import Sku
+from workspace_controller.workspaces.facts import Problem
+from workspace_controller.workspaces.target import (
+    PRIVATE_NEEDS_IMAGE,
+    TUNING_NOT_SERVED,
+    Knowledge,
+    resolve,
+    selector_problem,
+    unknown_preset,
+)
+
+MOST_ADAPTERS: Final = 10
+DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+IMAGE_FAMILIES: Final = ("azurelinux", "ubuntu")
+RUNTIMES: Final = ("transformers",)
+
+
+def problems(workspace: Workspace, knowledge: Knowledge, today: date) -> list[str]:
+    """Everything that forbids the Workspace, a sentence each."""
+    found = [*_metadata(workspace), *_selector(workspace)]
+    inference = workspace.inference
+    if inference is not None and workspace.tuning is not None:
+        found.append("inference and tuning are both given: use one Workspace for each")
+    elif workspace.tuning is not None:
+        found.append(f"tuning: {TUNING_NOT_SERVED}")
+    elif inference is None:
+        found.append("inference is missing: say what to serve, by inference.preset or .template")
+    else:
+        found += _inference(inference, knowledge)
+        found += _machine(workspace, knowledge, today)
+    return list(dict.fromkeys(found))
+
+
+def warnings(workspace: Workspace, knowledge: Knowledge, today: date) -> list[str]:
+    """What is allowed, but is likely to disappoint."""
+    found = list(_unheeded(workspace))
+    sku = knowledge.skus.find(workspace.resource.instance_type or "")
+    preset = _preset(workspace, knowledge)
+    if sku is not None:
+        found += _about_size(sku, preset, today)
+        if preset is not None and _checks_bypassed(workspace):
+            found += misfits(preset, sku)
+    elif workspace.resource.instance_type:
+        name = workspace.resource.instance_type
+        nearest = knowledge.skus.nearest(name)
+        found.append(
+            f"resource.instanceType {name!r} is not in our table, so its GPUs are not checked"
+            + (f"; did you mean {nearest}?" if nearest else "")
+        )
+    return found
+
+
+def _metadata(workspace: Workspace) -> Iterable[str]:
+    name = workspace.metadata.name
+    if not DNS_LABEL.fullmatch(name):
+        yield (
+            f"metadata.name {name!r} names a Service and labels nodes, so it must be at most 63 "
+            "characters of a-z, 0-9 and -, beginning and ending with a letter or digit"
+        )
+    family = workspace.metadata.annotations.get(labels.NODE_IMAGE_FAMILY)
+    if family is not None and family.strip().lower() not in IMAGE_FAMILIES:
+        yield (
+            f"annotation {labels.NODE_IMAGE_FAMILY} is {family!r}; allowed: "
+            f"{', '.join(IMAGE_FAMILIES)}"
+        )
+
+
+def _selector(workspace: Workspace) -> Iterable[str]:
+    selector = workspace.resource.label_selector
+    keys = [*selector.match_labels, *(each.key for each in selector.match_expressions)]
+    reserved = sorted(
+        key
+        for key in keys
+        if key in labels.RESERVED_SELECTOR_KEYS
+        or key in (labels.SLOT, labels.RESERVED_FOR)
+        or key.startswith(labels.RESERVED_SELECTOR_PREFIX)
+    )
+    if reserved:
+        yield (
+            f"resource.labelSelector uses {', '.join(reserved)}, which the controller sets itself: "
+            "use labels of your own, such as apps: my-model"
+        )
+    unusable = selector_problem(workspace)
+    if unusable is not None:
+        yield unusable.message
+
+
+def _inference(inference: InferenceSpec, knowledge: Knowledge) -> Iterable[str]:
+    if (inference.preset is None) == (inference.template is None):
+        count = "neither" if inference.preset is None else "both"
+        yield f"inference takes exactly one of preset and template; {count} of them is given"
+    preset = inference.preset
+    if preset is not None:
+        if knowledge.catalog.find(preset.name) is None:
+            yield unknown_preset(preset.name, knowledge.catalog)
+        if preset.access_mode == "private" and not preset.preset_options.image:
+            yield PRIVATE_NEEDS_IMAGE
+    if inference.config is not None:
+        yield (
+            f"inference.config {inference.config!r}: settings of the model server are not served "
+            "by this version: leave the field out"
+        )
+    if inference.adapters:
+        yield from _adapters(inference.adapters)
+
+
+def _adapters(adapters: tuple[AdapterSpec, ...]) -> Iterable[str]:
+    if len(adapters) > MOST_ADAPTERS:
+        yield f"inference.adapters has {len(adapters)} entries; at most {MOST_ADAPTERS} are allowed"
+    yield "inference.adapters: adapters are not served by this version: leave the list empty"
+
+
+def _machine(workspace: Workspace, knowledge: Knowledge, today: date) -> Iterable[str]:
+    """What the controller would refuse about the size, and what the model would not fit."""
+    target = resolve(workspace, knowledge, today)
+    if isinstance(target, Problem):
+        yield target.message
+        return
+    preset = target.preset
+    sku = knowledge.skus.find(workspace.resource.instance_type or "")
+    if preset is None or sku is None or _checks_bypassed(workspace):
+        return
+    reasons_against = misfits(preset, sku)
+    if reasons_against:
+        better = ", ".join(suggestions(preset, knowledge.skus, today))
+        hint = f". Sizes that fit: {better}" if better else ""
+        yield (
+            f"resource.instanceType {workspace.resource.instance_type!r} does not fit: "
+            f"{'; '.join(reasons_against)}{hint}"
+        )
+
+
+def _about_size(sku: Sku, preset: Preset | None, today: date) -> Iterable[str]:
+    if sku.retired is not None:
+        verb = "was" if sku.retired <= today else "will be"
+        yield (
+            f"resource.instanceType {sku.name} {verb} retired on {sku.retired}: the cloud may "
+            "refuse to make new ones"
+        )
+    if preset is not None and preset.dtype == "bfloat16" and sku.nvidia and not sku.bfloat16:
+        yield f"the {sku.gpu} of {sku.name} has no native bfloat16, so {preset.name} runs slowly"
+
+
+def _unheeded(workspace: Workspace) -> Iterable[str]:
+    annotations = workspace.metadata.annotations
+    balancer = annotations.get(labels.ENABLE_LOAD_BALANCER)
+    if balancer not in (None, "True", "False"):
+        yield f"annotation {labels.ENABLE_LOAD_BALANCER} is {balancer!r}; only True has an effect"
+    runtime = annotations.get(labels.RUNTIME)
+    if runtime is not None and runtime not in RUNTIMES:
+        yield (
+            f"annotation {labels.RUNTIME} is {runtime!r}; this version serves with "
+            f"{' or '.join(RUNTIMES)}"
+        )
+    inference = workspace.inference
+    if inference is None or inference.preset is None:
+        return
+    if inference.preset.access_mode == "public" and inference.preset.preset_options.image:
+        yield (
+            "inference.preset.presetOptions.image is used although accessMode is public: say "
+            "private if the weights are in it"
+        )
+
+
+def _preset(workspace: Workspace, knowledge: Knowledge) -> Preset | None:
+    if workspace.inference is None or workspace.inference.preset is None:
+        return None
+    return knowledge.catalog.find(workspace.inference.preset.name)
+
+
+def _checks_bypassed(workspace: Workspace) -> bool:
+    return labels.BYPASS_RESOURCE_CHECKS in workspace.metadata.annotations

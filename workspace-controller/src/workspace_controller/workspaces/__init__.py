@@ -1,0 +1,1 @@
+"""The Workspace controller: observe, decide (pure), carry out, report."""

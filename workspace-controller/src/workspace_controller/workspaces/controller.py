@@ -1,0 +1,169 @@
+"""One pass over one Workspace: observe, decide, carry out, report.
+
+Invariant: a pass blocks on nothing but its own calls to the API server, and says in the status
+what it could not do.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from controlkit.controller import Controller, Result
+from controlkit.errors import Blocked, ControlError, Rejected, Stale
+from controlkit.kube.client import KubeClient
+from controlkit.kube.objects import Key, KubeObject
+from gpuapis import labels
+from gpuapis.core import Node
+from gpuapis.workspace import Workspace
+from workspace_controller.caches import NODE, UID, Caches
+from workspace_controller.claims.dialects import VIEWS, AnyClaim, kind_of
+from workspace_controller.workspaces import reasons
+from workspace_controller.workspaces.execute import Executor
+from workspace_controller.workspaces.facts import (
+    Action,
+    ApplyChild,
+    Finding,
+    RemoveChild,
+    Report,
+    Scale,
+)
+from workspace_controller.workspaces.observe import Observer, Sight
+from workspace_controller.workspaces.plan import decide
+from workspace_controller.workspaces.status import Reporter
+
+log = structlog.get_logger(__name__)
+
+PATIENCE = 3
+"""Passes that may fail in a row for a passing cause before the person is told."""
+
+
+@dataclass(frozen=True)
+class WorkspacePass:
+    """What `reconcile` needs, besides the key."""
+
+    client: KubeClient
+    caches: Caches
+    observer: Observer
+    executor: Executor
+    reporter: Reporter
+
+    async def reconcile(self, key: Key, failures: int) -> Result:
+        """One pass; `failures` is the number of passes on this key that failed just before.
+
+        Raises:
+            ControlError: something was refused; the queue decides when to try again.
+        """
+        workspace = self.caches.workspaces.get(key)
+        if workspace is None:
+            await self._sweep(key)
+            return Result()
+
+        sight = await self.observer.observe(workspace)
+        plan = decide(sight.seen)
+        for action in plan.actions:
+            try:
+                await self.executor.carry_out(workspace, sight.target, action)
+            except ControlError as error:
+                told = isinstance(error, Blocked | Rejected) or failures + 1 >= PATIENCE
+                if told and plan.report is not None and not isinstance(error, Stale):
+                    setback = with_setback(plan.report, action, error)
+                    await self._report(workspace, sight, setback)
+                raise
+        await self._report(workspace, sight, plan.report)
+        return Result(after=plan.look_again)
+
+    async def _report(self, workspace: Workspace, sight: Sight, report: Report | None) -> None:
+        if report is None:
+            return
+        instance_type = sight.target.instance_type if sight.target is not None else ""
+        await self.reporter.report(
+            workspace,
+            report,
+            sight.seen.now,
+            instance_type=instance_type,
+            phases=sight.phases,
+        )
+
+    async def _sweep(self, key: Key) -> None:
+        """Deletes claims whose Workspace is gone, should somebody have stripped its finalizer."""
+        mine = [
+            claim
+            for claim in self.caches.claims_of(str(key))
+            if labels.WORKSPACE_UID in claim.metadata.annotations and not claim.deleting
+        ]
+        if not mine or await self.client.get(Workspace, key) is not None:
+            return
+        for claim in mine:
+            resource = VIEWS[kind_of(claim)].RESOURCE
+            await self.client.delete(resource, claim.key, uid=claim.metadata.uid)
+            log.warning("claim without a Workspace deleted", claim=claim.metadata.name)
+
+
+def with_setback(report: Report, action: Action, error: ControlError) -> Report:
+    """The report of a pass that was cut short at an action: the setback speaks for its stage.
+
+    What the plan would have recorded of its claims is left out, for not all of it came about.
+    """
+    lasting = isinstance(error, Blocked | Rejected)
+    finding = Finding("bad" if lasting else "pending", error.reason, error.message)
+    serving = isinstance(action, ApplyChild | RemoveChild | Scale)
+    whole = Finding(
+        finding.outlook,
+        reasons.FAILED if finding.outlook == "bad" else reasons.PENDING,
+        finding.message,
+    )
+    return Report(
+        workspace=whole,
+        claims=report.claims if serving else None,
+        claim_kind=report.claim_kind,
+        resource=report.resource if serving else finding,
+        inference=finding if serving else report.inference,
+        deleting=report.deleting,
+        nodes=report.nodes,
+        records=report.records if serving else None,
+    )
+
+
+def watch_everything(controller: Controller, caches: Caches) -> None:
+    """Wakes a Workspace when anything that its pass reads has changed."""
+    controller.watch(caches.workspaces, _itself)
+    controller.watch(caches.machines, _owner)
+    controller.watch(caches.nodeclaims, _owner)
+    controller.watch(caches.pods, _namesake)
+    controller.watch(caches.deployments, _itself)
+    controller.watch(caches.services, _itself)
+
+    def users(node: Node) -> Iterable[Key]:
+        return _users(caches, node)
+
+    controller.watch(caches.nodes, users)
+
+
+def _itself(found: KubeObject) -> Iterable[Key]:
+    yield found.key
+
+
+def _namesake(pod: KubeObject) -> Iterable[Key]:
+    yield Key(pod.metadata.namespace, pod.metadata.labels[labels.WORKSPACE])
+
+
+def _owner(found: KubeObject) -> Iterable[Key]:
+    marks = found.metadata.labels
+    if labels.WORKSPACE in marks and labels.WORKSPACE_NAMESPACE in marks:
+        yield Key(marks[labels.WORKSPACE_NAMESPACE], marks[labels.WORKSPACE])
+
+
+def _users(caches: Caches, node: Node) -> Iterable[Key]:
+    """The Workspaces that a node serves: by its own labels, by a claim, by a reservation."""
+    yield from _owner(node)
+    claims: list[AnyClaim] = [
+        *caches.machines.by_index(NODE, node.metadata.name),
+        *caches.nodeclaims.by_index(NODE, node.metadata.name),
+    ]
+    for claim in claims:
+        yield from _owner(claim)
+    holder = node.metadata.labels.get(labels.RESERVED_FOR)
+    if holder is not None:
+        for workspace in caches.workspaces.by_index(UID, holder):
+            yield workspace.key

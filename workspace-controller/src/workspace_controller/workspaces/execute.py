@@ -1,0 +1,268 @@
+"""Carries out what a plan says: one arm per action, each safe to repeat.
+
+Invariant: a claim is created under a name that no crash can change, and never while the one it
+replaces still exists.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import structlog
+
+from controlkit.cache import Cache
+from controlkit.errors import AlreadyExists, Blocked, ControlError, NotFound, Stale
+from controlkit.kube.client import KubeClient
+from controlkit.kube.objects import Key, KubeObject
+from gpuapis import labels
+from gpuapis.core import Deployment, Node, Service
+from gpuapis.workspace import Workspace
+from workspace_controller.caches import Caches
+from workspace_controller.claims.dialects import VIEWS, AnyClaim, write
+from workspace_controller.manifests.claims import ClaimNeed, NodeClass
+from workspace_controller.manifests.deployment import deployment
+from workspace_controller.manifests.model_pod import ModelSource
+from workspace_controller.manifests.service import service
+from workspace_controller.workspaces import reasons
+from workspace_controller.workspaces.events import Events
+from workspace_controller.workspaces.facts import (
+    Action,
+    AddFinalizer,
+    ApplyChild,
+    Claim,
+    ClaimKind,
+    CreateClaims,
+    DeleteClaims,
+    LabelNode,
+    Order,
+    ReleaseNodes,
+    RemoveChild,
+    RemoveFinalizer,
+    ReserveNode,
+    Scale,
+)
+from workspace_controller.workspaces.observe import owner_of
+from workspace_controller.workspaces.slots import claim_name
+from workspace_controller.workspaces.target import Target
+
+log = structlog.get_logger(__name__)
+
+Hold = Callable[[Key, Cache[Any], Key, str], None]
+"""Lets the next pass on a Workspace wait until a cache shows what this one wrote."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How things are written; the same for every Workspace."""
+
+    node_class: NodeClass
+    source: ModelSource
+    azure: bool
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Acts on the cluster for one Workspace at a time."""
+
+    client: KubeClient
+    caches: Caches
+    writing: Writing
+    events: Events
+    hold: Hold
+
+    async def carry_out(self, workspace: Workspace, target: Target | None, action: Action) -> None:
+        """Performs one action.
+
+        Raises:
+            ControlError: what the API server said; the pass ends and is repeated.
+        """
+        match action:
+            case AddFinalizer() | RemoveFinalizer():
+                await self._set_finalizer(workspace, held=isinstance(action, AddFinalizer))
+            case CreateClaims():
+                assert target is not None
+                await self._create_claims(workspace, target, action)
+            case DeleteClaims():
+                await self._delete_claims(workspace, action.claims)
+            case ReserveNode():
+                await self._reserve(workspace, action.name)
+            case ReleaseNodes():
+                await self._release(workspace, action.names)
+            case LabelNode():
+                await self._label(workspace, action.name)
+            case ApplyChild():
+                assert target is not None
+                await self._apply(workspace, target, action)
+            case RemoveChild():
+                kind = Service if action.kind == "Service" else Deployment
+                await self.client.delete(kind.RESOURCE, workspace.key)
+                log.info("child removed", kind=action.kind)
+            case Scale():
+                await self._scale(workspace, action.replicas)
+            case _:
+                assert_never(action)
+
+    async def _set_finalizer(self, workspace: Workspace, *, held: bool) -> None:
+        """Guarded by the resourceVersion, so that no other's finalizer is ever lost."""
+        meta = workspace.metadata
+        others = [each for each in meta.finalizers if each != labels.WORKSPACE_FINALIZER]
+        ours = [labels.WORKSPACE_FINALIZER] if held else []
+        patch = {
+            "metadata": {
+                "resourceVersion": meta.resource_version,
+                "finalizers": others + ours,
+            }
+        }
+        try:
+            written = await self.client.merge_patch(Workspace.RESOURCE, workspace.key, patch)
+        except NotFound:
+            return  # gone already: there is nothing left to hold or to let go
+        self.hold(workspace.key, self.caches.workspaces, workspace.key, written.resource_version)
+
+    # ---- claims ----
+
+    async def _create_claims(
+        self, workspace: Workspace, target: Target, action: CreateClaims
+    ) -> None:
+        await _all_of(
+            self._create_claim(workspace, target, action.kind, order) for order in action.orders
+        )
+
+    async def _create_claim(
+        self, workspace: Workspace, target: Target, kind: ClaimKind, order: Order
+    ) -> None:
+        if order.after and await self._find(kind, order.after) is not None:
+            raise Stale("ClaimStillThere", f"{kind} {order.after} is not gone yet")
+        for attempt in (order.attempt, order.attempt + 1):
+            name = claim_name(workspace.metadata.uid, order.slot, attempt)
+            need = ClaimNeed(
+                name, order.slot, attempt, target.instance_type, target.gpus, target.disk
+            )
+            if await self._create_or_find(workspace, kind, need):
+                return
+        raise Blocked("ClaimNameTaken", f"{kind} {name} exists and is not this Workspace's")
+
+    async def _create_or_find(self, workspace: Workspace, kind: ClaimKind, need: ClaimNeed) -> bool:
+        """Creates a claim, or finds that it is there; False when the name is another's."""
+        manifest = write(kind, workspace, need, self.writing.node_class, azure=self.writing.azure)
+        try:
+            written = await self.client.create(VIEWS[kind].RESOURCE, manifest)
+        except AlreadyExists as error:
+            found = await self._find(kind, need.name)
+            if found is None or found.deleting:
+                raise Stale("ClaimStillThere", f"{kind} {need.name} is on its way out") from error
+            if found.metadata.annotations.get(labels.WORKSPACE_UID) != workspace.metadata.uid:
+                return False
+            written = found.metadata
+        else:
+            log.info("claim created", kind=kind, claim=need.name, slot=need.slot)
+            self.events.claim_created(workspace, kind, need.name, need.instance_type)
+        cache: Cache[Any] = self.caches.machines if kind == "Machine" else self.caches.nodeclaims
+        self.hold(workspace.key, cache, Key("", need.name), written.resource_version)
+        return True
+
+    async def _find(self, kind: ClaimKind, name: str) -> AnyClaim | None:
+        """The claim as the API server has it, not as a cache may remember it."""
+        found: AnyClaim | None = await self.client.get(VIEWS[kind], Key("", name))
+        return found
+
+    async def _delete_claims(self, workspace: Workspace, claims: tuple[Claim, ...]) -> None:
+        await _all_of(self._delete_claim(claim) for claim in claims)
+        log.info("claims deleted", claims=[claim.name for claim in claims])
+        self.events.claims_deleted(workspace, claims)
+
+    async def _delete_claim(self, claim: Claim) -> None:
+        resource = VIEWS[claim.kind].RESOURCE
+        await self.client.delete(resource, Key("", claim.name), uid=claim.uid or None)
+
+    # ---- nodes ----
+
+    async def _reserve(self, workspace: Workspace, name: str) -> None:
+        """Guarded by the resourceVersion, so that of two Workspaces only one gets the node."""
+        node = self.caches.nodes.get(Key("", name))
+        if node is None:
+            raise Stale("NodeGone", f"node {name} is gone")
+        patch = {
+            "metadata": {
+                "resourceVersion": node.metadata.resource_version,
+                "labels": {labels.RESERVED_FOR: workspace.metadata.uid},
+            }
+        }
+        await self._patch_node(workspace, name, patch)
+        log.info("node reserved", node=name)
+        self.events.node_reserved(workspace, name)
+
+    async def _release(self, workspace: Workspace, names: tuple[str, ...]) -> None:
+        for name in names:
+            node = self.caches.nodes.get(Key("", name))
+            if node is None:
+                continue
+            metadata = {
+                "resourceVersion": node.metadata.resource_version,
+                "labels": {labels.RESERVED_FOR: None},
+            }
+            await self._patch_node(workspace, name, {"metadata": metadata})
+            log.info("node released", node=name)
+
+    async def _label(self, workspace: Workspace, name: str) -> None:
+        patch = {"metadata": {"labels": {labels.ACCELERATOR: labels.ACCELERATOR_NVIDIA}}}
+        await self._patch_node(workspace, name, patch)
+
+    async def _patch_node(self, workspace: Workspace, name: str, patch: dict[str, Any]) -> None:
+        written = await self.client.merge_patch(Node.RESOURCE, Key("", name), patch)
+        self.hold(workspace.key, self.caches.nodes, Key("", name), written.resource_version)
+
+    # ---- children ----
+
+    async def _apply(self, workspace: Workspace, target: Target, action: ApplyChild) -> None:
+        view: type[Service | Deployment]
+        cache: Cache[Any]
+        if action.kind == "Service":
+            view, cache, manifest = Service, self.caches.services, service(workspace)
+        else:
+            view, cache = Deployment, self.caches.deployments
+            manifest = deployment(workspace, target.preset, self.writing.source)
+        if cache.get(workspace.key) is None:
+            await self._refuse_strangers(view, workspace)
+        written = await self.client.apply(view.RESOURCE, manifest, force=True)
+        self.hold(workspace.key, cache, workspace.key, written.resource_version)
+        log.info("child applied", kind=action.kind)
+
+    async def _refuse_strangers(self, view: type[KubeObject], workspace: Workspace) -> None:
+        """Applying would merge our fields into an object that somebody else made."""
+        found = await self.client.get(view, workspace.key)
+        if found is not None and owner_of(found, workspace) != "ours":
+            kind = view.RESOURCE.kind
+            raise Blocked(
+                reasons.NAME_TAKEN,
+                f"a {kind} {workspace.key} exists and is not ours. Delete it, or delete this "
+                "Workspace and give it another name.",
+                retry_after=60.0,
+            )
+
+    async def _scale(self, workspace: Workspace, replicas: int) -> None:
+        patch = {"spec": {"replicas": replicas}}
+        written = await self.client.merge_patch(Deployment.RESOURCE, workspace.key, patch)
+        self.hold(workspace.key, self.caches.deployments, workspace.key, written.resource_version)
+        log.info("deployment scaled", replicas=replicas)
+
+
+async def _all_of(calls: Iterable[Awaitable[None]]) -> None:
+    """Makes calls at once and lets each end; raises the first failure then.
+
+    A failed call does not cancel the others: what they do has been decided just as well.
+    """
+    failures: list[ControlError] = []
+
+    async def one(call: Awaitable[None]) -> None:
+        try:
+            await call
+        except ControlError as error:
+            failures.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for call in calls:
+            group.create_task(one(call))
+    if failures:
+        raise failures[0]

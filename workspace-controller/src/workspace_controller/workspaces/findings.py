@@ -1,0 +1,181 @@
+"""Turns what was seen into sentences: what is the matter, with which value, and what to do.
+
+Invariant: a message never holds a running clock, so an unchanged state is an unchanged message and
+costs no write.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from workspace_controller.workspaces import reasons
+from workspace_controller.workspaces.facts import (
+    Claim,
+    ClaimKind,
+    Finding,
+    Node,
+    Observed,
+)
+from workspace_controller.workspaces.slots import Slot
+
+ANSWER_DEADLINE: Final = timedelta(seconds=60)
+"""A provisioner that lives shows it on a claim within seconds."""
+NODE_GRACE: Final = timedelta(seconds=30)
+"""A ready claim's node may reach us later than the claim."""
+
+
+def kind_in_use(seen: Observed) -> ClaimKind:
+    """The kind of claim to speak of: that of the claims there are, else the one to create."""
+    kinds = sorted(claim.kind for claim in seen.claims if claim.live)
+    return kinds[0] if kinds else (seen.claim_kind or "Machine")
+
+
+def on_claims(seen: Observed, slots: tuple[Slot, ...]) -> Finding:
+    """The state of all claims together; the worst one speaks."""
+    kind = kind_in_use(seen)
+    ready = sum(slot.claim is not None and slot.claim.phase == "ready" for slot in slots)
+    count = f"{ready} of {len(slots)} {kind}s ready"
+    if ready == len(slots):
+        good = reasons.MACHINES_READY if kind == "Machine" else reasons.NODECLAIMS_READY
+        return Finding("good", good, count)
+
+    worst = min((_on_slot(seen, slot, kind) for slot in slots), key=_rank)
+    return Finding(worst.outlook, worst.reason, f"{count}. {worst.message}")
+
+
+def turns_bad_at(seen: Observed, slot: Slot) -> datetime | None:
+    """When silence about a claim or its node starts to mean trouble; None if nothing is silent."""
+    if slot.claim is None:
+        return None
+    if slot.claim.phase == "silent":
+        return slot.claim.since + ANSWER_DEADLINE
+    if slot.claim.phase == "ready" and slot.claim.node not in seen.nodes:
+        return slot.claim.since + NODE_GRACE
+    return None
+
+
+def on_nodes(seen: Observed, reserved: Iterable[str], slots: Iterable[Slot]) -> Finding | None:
+    """The first thing that is wrong with a node in use; None when all are well.
+
+    Every slot must hold a ready claim.
+    """
+    names = list(reserved)
+    for slot in slots:
+        claim = slot.claim
+        assert claim is not None
+        if claim.node not in seen.nodes:
+            return Finding(
+                "bad" if seen.now - claim.since >= NODE_GRACE else "pending",
+                reasons.NODE_NOT_FOUND,
+                f"{claim.kind} {claim.name} is ready, but its node {claim.node or '(unnamed)'} is "
+                f"not there. If it was deleted, delete the {claim.kind} too: it is replaced.",
+            )
+        names.append(claim.node)
+    troubles = (_on_node(seen, seen.nodes[name]) for name in names)
+    return next((trouble for trouble in troubles if trouble is not None), None)
+
+
+def _on_node(seen: Observed, node: Node) -> Finding | None:
+    if not node.ready:
+        return Finding("bad", reasons.NODE_NOT_READY, f"node {node.name}: {node.trouble}")
+    if node.gpus < seen.gpus:
+        return Finding(
+            "pending",
+            reasons.NODE_PLUGINS_NOT_READY,
+            f"node {node.name} offers {node.gpus} of {seen.gpus} nvidia.com/gpu. The NVIDIA "
+            "driver and device plugin must run there: kubectl get pods -A -o wide "
+            f"--field-selector spec.nodeName={node.name}",
+        )
+    return None
+
+
+def on_shortage(seen: Observed) -> Finding:
+    """Too few nodes, in a cluster where the user brings them."""
+    return Finding(
+        "bad",
+        reasons.NO_FREE_NODE,
+        f"{len(seen.reserved)} of {seen.wanted} nodes found. A node serves when it carries the "
+        "labels of resource.labelSelector (and resource.instanceType, if given), is Ready and "
+        f"schedulable, offers {seen.gpus} nvidia.com/gpu and belongs to no other Workspace.",
+    )
+
+
+def on_no_claim_api() -> Finding:
+    """The cluster serves neither kind of claim."""
+    return Finding(
+        "bad",
+        reasons.CLAIM_API_NOT_SERVED,
+        "the cluster serves neither machines.karpenter.sh/v1alpha5 nor "
+        "nodeclaims.karpenter.sh/v1. Install the gpu-provisioner chart or Karpenter, or set "
+        "nodeProvisioner.claimApi=byo to use nodes of your own.",
+    )
+
+
+def on_ready_nodes(nodes: Iterable[Node]) -> Finding:
+    """All nodes are there."""
+    names = ", ".join(sorted(node.name for node in nodes))
+    return Finding("good", reasons.RESOURCE_SUCCESS, f"nodes in use: {names}")
+
+
+def _on_slot(seen: Observed, slot: Slot, kind: ClaimKind) -> Finding:
+    pending = reasons.MACHINE_PENDING if kind == "Machine" else reasons.NODECLAIM_PENDING
+    if slot.claim is not None:
+        return _on_claim(seen, slot.claim, pending, drop=slot.drop)
+    if slot.leaving is not None:
+        return Finding(
+            "pending",
+            reasons.CLAIM_TERMINATING,
+            f"{kind} {slot.leaving.name} is being removed; another takes its place then.",
+        )
+    if slot.order is not None and not slot.order.attempt:
+        return Finding("pending", pending, f"{kind} {slot.record.claim} is being created.")
+    failures = slot.record.failures
+    again = "again now" if slot.order is not None else "again after a pause"
+    return Finding(
+        "pending",
+        reasons.CLAIM_LOST,
+        f"slot {slot.number} lost its {kind} (failure {failures} in a row): it is made {again}.",
+    )
+
+
+def _on_claim(seen: Observed, claim: Claim, pending: str, *, drop: bool) -> Finding:
+    who = f"{claim.kind} {claim.name}"
+    if claim.phase == "ready":
+        return Finding("good", pending)
+    if drop and claim.verdict == "progress":
+        return Finding(
+            "bad",
+            reasons.NODE_NEVER_JOINED,
+            f"{who} was launched, but no node joined the cluster: it is replaced.",
+        )
+    if claim.verdict != "progress":
+        return Finding(
+            "bad",
+            claim.reason or reasons.CLAIM_FAILED,
+            f"{who}: {claim.message or 'no cause was given'} {_ADVICE[claim.verdict]}",
+        )
+    if claim.phase == "silent":
+        if seen.now - claim.since < ANSWER_DEADLINE:
+            return Finding("pending", pending, f"{who} waits for its provisioner.")
+        return Finding(
+            "bad",
+            reasons.NO_PROVISIONER_ANSWER,
+            f"no provisioner has answered {who}. Check that one runs and serves "
+            f"{claim.kind}s: kubectl get pods -n gpu-provisioner",
+        )
+    detail = ": ".join(part for part in (claim.reason, claim.message) if part)
+    return Finding(
+        "pending", pending, f"{who} is {claim.phase}" + (f" ({detail})" if detail else "")
+    )
+
+
+_ADVICE: Final = {
+    "blocked": "The provisioner keeps trying.",
+    "broken": "It is replaced if its provisioner cannot mend it.",
+    "hopeless": "It is not tried again: choose another instanceType, or delete it after a change.",
+}
+_ORDER: Final = {"bad": 0, "pending": 1, "good": 2}
+
+
+def _rank(finding: Finding) -> int:
+    return _ORDER[finding.outlook]

@@ -1,0 +1,245 @@
+"""Reads all that one pass needs to know, once, into one flat value.
+
+Invariant: everything comes from the caches, except the claims of a Workspace that is about to be
+let go: those are asked of the API server, because a cache may be late and a node costs money.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from controlkit.errors import NotFound
+from controlkit.kube.client import KubeClient
+from controlkit.kube.objects import Key, KubeObject
+from gpuapis import labels
+from gpuapis.core import Deployment, Node
+from gpuapis.workspace import Phase, Workspace
+from workspace_controller.caches import FREE, OWNER, RESERVED, UID, Caches
+from workspace_controller.claims.dialects import VIEWS, AnyClaim, read
+from workspace_controller.manifests.deployment import deployment_digest
+from workspace_controller.manifests.ownership import owner_labels, selector_labels
+from workspace_controller.manifests.service import service_digest
+from workspace_controller.workspaces import facts
+from workspace_controller.workspaces.facts import (
+    Child,
+    ClaimApi,
+    ClaimKind,
+    Observed,
+    Owner,
+    Problem,
+    Serving,
+    SlotRecord,
+)
+from workspace_controller.workspaces.phases import phases
+from workspace_controller.workspaces.pods import busy_with, troubles
+from workspace_controller.workspaces.target import Knowledge, Target, resolve
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a pass decides on, and what it needs beside that to act and to report."""
+
+    seen: Observed
+    target: Target | None
+    """None when the Workspace cannot be served."""
+    phases: tuple[Phase, ...]
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Sees the cluster for one pass at a time."""
+
+    client: KubeClient
+    caches: Caches
+    knowledge: Knowledge
+    claim_api: ClaimApi
+    now: Callable[[], datetime]
+
+    async def observe(self, workspace: Workspace) -> Sight:
+        """All that is known of a Workspace now."""
+        now = self.now()
+        target = resolve(workspace, self.knowledge, now.date())
+        claims: list[AnyClaim] = self.caches.claims_of(str(workspace.key))
+        live = workspace.deleting and not claims
+        if live:
+            claims = await self._live_claims(workspace)
+        reserved = self.caches.nodes.by_index(RESERVED, workspace.metadata.uid)
+        pods = self.caches.pods.by_index(OWNER, str(workspace.key))
+        served = target if isinstance(target, Target) else None
+        seen = Observed(
+            now=now,
+            uid=workspace.metadata.uid,
+            deleting_since=workspace.metadata.deletion_timestamp,
+            held=labels.WORKSPACE_FINALIZER in workspace.metadata.finalizers,
+            problem=target if isinstance(target, Problem) else None,
+            wanted=workspace.resource.count,
+            gpus=served.gpus if served is not None else 1,
+            claim_kind=self._claim_kind(),
+            byo=self.knowledge.byo,
+            claims=tuple(read(claim, workspace.metadata.uid) for claim in claims),
+            claims_are_live=live,
+            nodes=self._nodes(claims, reserved),
+            reserved=tuple(sorted(node.metadata.name for node in reserved if not node.deleting)),
+            adoptable=self._adoptable(workspace, served),
+            records=_records(workspace),
+            children=self._children(workspace, served),
+            serving=_serving(self.caches.deployments.get(workspace.key)),
+            pods=troubles(pods),
+            loading=busy_with(pods),
+            once_ready=workspace.status.state in ("Ready", "NotReady"),
+            address=_address(workspace) if served is not None else "",
+        )
+        created = workspace.metadata.creation_timestamp or now
+        return Sight(seen, served, phases(created, seen.claims, pods))
+
+    def _claim_kind(self) -> ClaimKind | None:
+        """The kind of claim to create: what is configured, as far as it is served."""
+        kinds: tuple[tuple[ClaimKind, bool], ...] = (
+            ("Machine", self.caches.machines.served and self.claim_api in ("auto", "machine")),
+            (
+                "NodeClaim",
+                self.caches.nodeclaims.served and self.claim_api in ("auto", "nodeclaim"),
+            ),
+        )
+        return next((kind for kind, usable in kinds if usable), None)
+
+    async def _live_claims(self, workspace: Workspace) -> list[AnyClaim]:
+        selector = ",".join(f"{key}={value}" for key, value in owner_labels(workspace).items())
+        found: list[AnyClaim] = []
+        for view in VIEWS.values():
+            try:
+                listing = await self.client.list(view, label_selector=selector)
+            except NotFound:
+                continue  # the cluster does not serve this kind, so there is none
+            found += listing.items
+        return found
+
+    def _nodes(self, claims: Iterable[AnyClaim], reserved: list[Node]) -> dict[str, facts.Node]:
+        named = (
+            self.caches.nodes.get(Key("", claim.status.node_name))
+            for claim in claims
+            if claim.status.node_name
+        )
+        mine = [*(node for node in named if node is not None and not node.deleting), *reserved]
+        return {node.metadata.name: _node(node) for node in mine}
+
+    def _adoptable(self, workspace: Workspace, target: Target | None) -> tuple[str, ...]:
+        """Free nodes that would do, the preferred ones first, then those in use before."""
+        free = self.caches.nodes.by_index(FREE, FREE)
+        if not free or target is None:
+            return ()
+        wanted = selector_labels(workspace.resource.label_selector)
+        if target.instance_type:
+            wanted[labels.INSTANCE_TYPE] = target.instance_type
+        preferred = {name: rank for rank, name in enumerate(workspace.resource.preferred_nodes)}
+        fitting = [
+            node.metadata.name
+            for node in free
+            if node.allocatable(labels.GPU_RESOURCE) >= target.gpus
+            and wanted.items() <= node.metadata.labels.items()
+            and not self._taken(node)
+        ]
+        return tuple(
+            sorted(
+                fitting,
+                key=lambda name: (
+                    preferred.get(name, len(preferred)),
+                    name not in workspace.status.worker_nodes,
+                    name,
+                ),
+            )
+        )
+
+    def _taken(self, node: Node) -> bool:
+        """Whether a living Workspace has reserved it, or some provisioner made it for its claim."""
+        holder = node.metadata.labels.get(labels.RESERVED_FOR)
+        if holder is not None and self.caches.workspaces.by_index(UID, holder):
+            return True
+        made = (labels.PROVISIONER_NAME, labels.NODEPOOL)
+        return not self.knowledge.byo and any(mark in node.metadata.labels for mark in made)
+
+    def _children(self, workspace: Workspace, target: Target | None) -> tuple[Child, ...]:
+        """Service and Deployment: as found, and as they should be where that can be known."""
+        known = target is not None
+        service = self.caches.services.get(workspace.key)
+        deployment = self.caches.deployments.get(workspace.key)
+        service_wanted = service_digest(workspace) if known else ""
+        deployment_wanted = deployment_digest(workspace) if known else ""
+        return (
+            _child("Service", service_wanted, service, workspace),
+            _child("Deployment", deployment_wanted, deployment, workspace),
+        )
+
+
+def _child(
+    kind: facts.ChildKind, wanted: str, found: KubeObject | None, workspace: Workspace
+) -> Child:
+    if found is None:
+        return Child(kind, wanted)
+    return Child(
+        kind,
+        wanted,
+        found.metadata.annotations.get(labels.SPEC_HASH, ""),
+        owner_of(found, workspace),
+        found.deleting,
+    )
+
+
+def owner_of(found: KubeObject, workspace: Workspace) -> Owner:
+    """Whose an object is that has the name of a Workspace's child."""
+    for owner in found.metadata.owner_references:
+        if owner.uid == workspace.metadata.uid:
+            return "ours"
+        if owner.kind == Workspace.RESOURCE.kind and owner.name == workspace.metadata.name:
+            return "previous"
+    return "foreign"
+
+
+def _serving(found: Deployment | None) -> Serving:
+    if found is None:
+        return Serving()
+    refusals = [
+        condition.message
+        for condition in found.status.conditions
+        if condition.type == "ReplicaFailure" and condition.status == "True"
+    ]
+    return Serving(
+        asked=found.spec.replicas,
+        present=found.status.replicas,
+        ready=found.status.ready_replicas,
+        updated=found.status.updated_replicas,
+        current=found.status.observed_generation >= found.metadata.generation,
+        refusal=next(iter(refusals), ""),
+    )
+
+
+def _node(node: Node) -> facts.Node:
+    ready = next((c for c in node.status.conditions if c.type == "Ready"), None)
+    said = "its kubelet has not reported yet"
+    if ready is not None:
+        said = ": ".join(part for part in (ready.reason, ready.message) if part)
+    pressures = [
+        condition.type
+        for condition in node.status.conditions
+        if condition.type.endswith("Pressure") and condition.status == "True"
+    ]
+    return facts.Node(
+        name=node.metadata.name,
+        ready=node.ready,
+        gpus=node.allocatable(labels.GPU_RESOURCE),
+        labelled=labels.ACCELERATOR in node.metadata.labels,
+        trouble="; ".join((said, *pressures)),
+    )
+
+
+def _records(workspace: Workspace) -> tuple[SlotRecord, ...]:
+    return tuple(
+        SlotRecord(slot.slot, slot.claim, slot.attempt, slot.failures, slot.lost_at)
+        for slot in workspace.status.slots
+    )
+
+
+def _address(workspace: Workspace) -> str:
+    if not service_digest(workspace):
+        return "the pods are ready"
+    return f"the model answers at http://{workspace.key.name}.{workspace.key.namespace}.svc"

@@ -1,0 +1,287 @@
+"""Decides what one pass does for a Workspace: pure, total, without clock or logger.
+
+Invariant: every action is safe to repeat, and the finalizer goes only after the API server itself,
+not a cache, has said that no claim is left.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from workspace_controller.workspaces import findings, reasons
+from workspace_controller.workspaces.facts import (
+    Action,
+    AddFinalizer,
+    ApplyChild,
+    CreateClaims,
+    DeleteClaims,
+    Finding,
+    LabelNode,
+    Node,
+    Observed,
+    Plan,
+    ReleaseNodes,
+    RemoveChild,
+    RemoveFinalizer,
+    Report,
+    ReserveNode,
+    Scale,
+    SlotRecord,
+)
+from workspace_controller.workspaces.slots import Slots, assign
+
+DELETION_IS_LATE: Final = timedelta(minutes=15)
+GONE_CHECK: Final = 5.0
+"""Seconds between two looks at claims that are on their way out, should an event be missed."""
+SHORTAGE_CHECK: Final = 30.0
+"""Seconds between two looks for a free node."""
+
+
+@dataclass(frozen=True)
+class _Supply:
+    """The node side of a pass."""
+
+    actions: tuple[Action, ...]
+    claims: Finding | None
+    resource: Finding
+    nodes: tuple[str, ...] = ()
+    records: tuple[SlotRecord, ...] = ()
+    look_again: float | None = None
+
+
+def decide(seen: Observed) -> Plan:
+    """The plan for what was seen."""
+    if seen.deleting_since is not None:
+        return _tear_down(seen)
+    if seen.problem is not None:
+        return _refuse(seen)
+    hold: tuple[Action, ...] = () if seen.held else (AddFinalizer(),)
+    supply = _supply(seen)
+    serve = _serve(seen, supply)
+    inference = _inference(seen, supply)
+    return Plan(
+        actions=hold + supply.actions + serve,
+        report=Report(
+            claims=supply.claims,
+            claim_kind=findings.kind_in_use(seen),
+            resource=supply.resource,
+            inference=inference,
+            workspace=_whole(seen, supply.resource, inference),
+            nodes=supply.nodes,
+            records=supply.records,
+        ),
+        look_again=supply.look_again,
+    )
+
+
+# ---- the end ----
+
+
+def _tear_down(seen: Observed) -> Plan:
+    if not seen.held:
+        return Plan()
+    if seen.claims:
+        return _wait_for_claims(seen)
+    if not seen.claims_are_live:
+        return Plan(look_again=GONE_CHECK)
+    release = (ReleaseNodes(seen.reserved),) if seen.reserved else ()
+    return Plan(actions=(*_remove_children(seen), *release, RemoveFinalizer()))
+
+
+def _wait_for_claims(seen: Observed) -> Plan:
+    assert seen.deleting_since is not None
+    going = tuple(claim for claim in seen.claims if claim.live)
+    names = ", ".join(sorted(f"{claim.kind} {claim.name}" for claim in seen.claims))
+    late = seen.now - seen.deleting_since >= DELETION_IS_LATE
+    message = f"waiting until the provisioner has removed {names}"
+    if late:
+        message += (
+            "; it takes longer than 15 minutes: look at its conditions and the provisioner's log"
+        )
+    end = Finding("good", reasons.DELETION_DELAYED if late else reasons.DELETED, message)
+    return Plan(
+        actions=(*_remove_children(seen), *((DeleteClaims(going),) if going else ())),
+        report=Report(
+            workspace=Finding("pending", reasons.DELETED, "the Workspace is being deleted"),
+            deleting=end,
+        ),
+        look_again=GONE_CHECK,
+    )
+
+
+def _remove_children(seen: Observed) -> tuple[Action, ...]:
+    return tuple(
+        RemoveChild(child.kind)
+        for child in seen.children
+        if child.owner == "ours" and not child.deleting
+    )
+
+
+def _refuse(seen: Observed) -> Plan:
+    """Nothing is done for a spec that cannot be served, and nothing that serves is taken away."""
+    assert seen.problem is not None
+    bad = Finding("bad", seen.problem.reason, seen.problem.message)
+    return Plan(
+        report=Report(resource=bad, workspace=Finding("bad", reasons.FAILED, seen.problem.message))
+    )
+
+
+# ---- nodes ----
+
+
+def _supply(seen: Observed) -> _Supply:
+    """Covers the wanted number with reserved nodes first, free nodes next, claims for the rest."""
+    reserved = seen.reserved[: seen.wanted]
+    shortage = seen.wanted - len(reserved) - sum(claim.live for claim in seen.claims)
+    adopted = seen.adoptable[: max(0, shortage)]
+    rest = seen.wanted - len(reserved) - len(adopted)
+    slots = assign(seen, rest)
+    claims = [slot.claim for slot in slots.filled if slot.claim is not None]
+    names = [*reserved, *(claim.node for claim in claims if claim.phase == "ready")]
+    usable = [
+        seen.nodes[name]
+        for name in names
+        if name in seen.nodes and seen.nodes[name].ready and seen.nodes[name].gpus >= seen.gpus
+    ]
+    return _Supply(
+        actions=(
+            *_reservations(seen, adopted),
+            *_claim_actions(seen, slots),
+            *_labels(seen, [*reserved, *(claim.node for claim in claims)]),
+        ),
+        claims=findings.on_claims(seen, slots.filled) if slots.filled else None,
+        resource=_resource(seen, slots, rest, reserved, usable),
+        nodes=tuple(sorted(node.name for node in usable)),
+        records=tuple(slot.record for slot in slots.filled),
+        look_again=_supply_alarm(seen, slots, rest),
+    )
+
+
+def _reservations(seen: Observed, adopted: tuple[str, ...]) -> list[Action]:
+    actions: list[Action] = [ReserveNode(name) for name in adopted]
+    beyond = seen.reserved[seen.wanted :]
+    if beyond:
+        actions.append(ReleaseNodes(beyond))
+    return actions
+
+
+def _claim_actions(seen: Observed, slots: Slots) -> list[Action]:
+    """Removals before creations, so that no extra node is bought for a moment."""
+    actions: list[Action] = []
+    dropped = tuple(slot.claim for slot in slots.filled if slot.drop and slot.claim is not None)
+    surplus = slots.surplus if seen.serving.present <= seen.wanted else ()
+    going = slots.duplicates + dropped + surplus
+    if going:
+        actions.append(DeleteClaims(going))
+    orders = tuple(slot.order for slot in slots.filled if slot.order is not None)
+    if orders:
+        assert seen.claim_kind is not None
+        actions.append(CreateClaims(seen.claim_kind, orders))
+    return actions
+
+
+def _labels(seen: Observed, names: Iterable[str]) -> list[Action]:
+    """Before the GPU shows: a device plugin may choose its nodes by this very label."""
+    return [
+        LabelNode(name) for name in names if name in seen.nodes and not seen.nodes[name].labelled
+    ]
+
+
+def _resource(
+    seen: Observed, slots: Slots, rest: int, reserved: tuple[str, ...], usable: list[Node]
+) -> Finding:
+    if len(slots.filled) < rest:
+        return findings.on_shortage(seen) if seen.byo else findings.on_no_claim_api()
+    claims = findings.on_claims(seen, slots.filled)
+    if claims.outlook != "good":
+        return claims
+    trouble = findings.on_nodes(seen, reserved, slots.filled)
+    if trouble is not None:
+        return trouble
+    if len(usable) < seen.wanted:
+        return Finding("pending", reasons.RESOURCE_PENDING, "existing nodes are being reserved")
+    return findings.on_ready_nodes(usable)
+
+
+def _supply_alarm(seen: Observed, slots: Slots, rest: int) -> float | None:
+    """Seconds until something that no event announces may be due."""
+    alarms = [slot.look_again for slot in slots.filled if slot.look_again is not None]
+    if len(slots.filled) < rest:
+        alarms.append(SHORTAGE_CHECK)
+    for slot in slots.filled:
+        due = findings.turns_bad_at(seen, slot)
+        if due is not None and due > seen.now:
+            alarms.append((due - seen.now).total_seconds())
+    return min(alarms, default=None)
+
+
+# ---- the served model ----
+
+
+def _serve(seen: Observed, supply: _Supply) -> tuple[Action, ...]:
+    """Brings the children to what they should be, once there are nodes to run on."""
+    blocked = any(child.owner in ("foreign", "previous") for child in seen.children)
+    exists = any(child.kind == "Deployment" and child.owner == "ours" for child in seen.children)
+    if blocked or not (exists or supply.resource.outlook == "good"):
+        return ()
+    actions: list[Action] = []
+    for child in seen.children:
+        if child.deleting:
+            continue  # gone soon; its end wakes us, and then it is applied anew
+        if child.wanted and child.wanted != child.found:
+            actions.append(ApplyChild(child.kind))
+        elif not child.wanted and child.owner == "ours":
+            actions.append(RemoveChild(child.kind))
+        elif child.kind == "Deployment" and seen.serving.asked != seen.wanted:
+            actions.append(Scale(seen.wanted))
+    return tuple(actions)
+
+
+def _inference(seen: Observed, supply: _Supply) -> Finding:
+    for child in seen.children:
+        if child.owner == "foreign":
+            return Finding(
+                "bad",
+                reasons.NAME_TAKEN,
+                f"a {child.kind} of this name exists and is not ours. Delete it, or delete this "
+                "Workspace and give it another name.",
+            )
+        if child.owner == "previous":
+            return Finding(
+                "pending",
+                reasons.INFERENCE_PENDING,
+                f"waiting until the {child.kind} of an earlier Workspace of this name is gone",
+            )
+    if not any(child.kind == "Deployment" and child.owner == "ours" for child in seen.children):
+        waits = supply.resource.outlook != "good"
+        message = "waits for ResourceReady" if waits else "the Deployment is being created"
+        return Finding("pending", reasons.INFERENCE_PENDING, message)
+    return _pods(seen)
+
+
+def _pods(seen: Observed) -> Finding:
+    serving = seen.serving
+    ready = min(serving.ready, serving.updated)
+    count = f"{ready} of {seen.wanted} pods ready"
+    if serving.current and serving.asked == seen.wanted and ready >= seen.wanted:
+        return Finding("good", reasons.INFERENCE_SUCCESS, count)
+    if seen.pods:
+        return Finding("bad", seen.pods[0].reason, f"{count}. {seen.pods[0].message}")
+    if serving.refusal:
+        return Finding("bad", reasons.PODS_REFUSED, f"{count}. {serving.refusal}")
+    loading = f". {seen.loading}" if seen.loading else ""
+    return Finding("pending", reasons.INFERENCE_PENDING, count + loading)
+
+
+def _whole(seen: Observed, resource: Finding, inference: Finding) -> Finding:
+    if resource.outlook == inference.outlook == "good":
+        return Finding("good", reasons.WORKSPACE_IS_READY, seen.address)
+    first = resource if resource.outlook != "good" else inference
+    aspect = reasons.RESOURCE_READY if first is resource else reasons.INFERENCE_READY
+    bad = "bad" in (resource.outlook, inference.outlook)
+    return Finding(
+        "bad" if bad else "pending",
+        reasons.FAILED if bad else reasons.PENDING,
+        f"{aspect}: {first.message}",
+    )

@@ -1,0 +1,64 @@
+"""Condition types and the closed list of reasons the controller itself gives.
+
+Invariant: a condition carries a reason from this module or, where a claim failed, the reason that
+its provisioner gave. Reasons that dashboards know from earlier releases keep their spelling.
+"""
+
+from typing import Final
+
+# Condition types.
+MACHINE_READY: Final = "MachineReady"
+NODECLAIM_READY: Final = "NodeClaimReady"
+RESOURCE_READY: Final = "ResourceReady"
+INFERENCE_READY: Final = "InferenceReady"
+WORKSPACE_READY: Final = "WorkspaceReady"
+WORKSPACE_SUCCEEDED: Final = "WorkspaceSucceeded"
+WORKSPACE_DELETING: Final = "WorkspaceDeleting"
+
+# MachineReady and NodeClaimReady.
+MACHINES_READY: Final = "installNodePluginsSuccess"
+NODECLAIMS_READY: Final = "NodeClaimsReady"
+MACHINE_PENDING: Final = "CreateMachinePending"
+NODECLAIM_PENDING: Final = "CreateNodeClaimPending"
+CLAIM_LOST: Final = "ClaimLost"
+CLAIM_TERMINATING: Final = "ClaimTerminating"
+NODE_NEVER_JOINED: Final = "NodeNeverJoined"
+NO_PROVISIONER_ANSWER: Final = "NoProvisionerAnswer"
+CLAIM_FAILED: Final = "ClaimFailed"
+
+# ResourceReady; it also takes over the reason of the claims.
+RESOURCE_SUCCESS: Final = "workspaceResourceStatusSuccess"
+RESOURCE_PENDING: Final = "workspaceResourceStatusNotReady"
+NODE_NOT_FOUND: Final = "NodeNotFound"
+NODE_NOT_READY: Final = "NodeNotReady"
+NODE_PLUGINS_NOT_READY: Final = "NodePluginsNotReady"
+NO_FREE_NODE: Final = "NoFreeNode"
+CLAIM_API_NOT_SERVED: Final = "ClaimApiNotServed"
+PRESET_UNKNOWN: Final = "PresetUnknown"
+INSTANCE_TYPE_UNKNOWN: Final = "InstanceTypeUnknown"
+NOTHING_FITS: Final = "NoInstanceTypeFits"
+SELECTOR_UNUSABLE: Final = "LabelSelectorUnusable"
+IMAGE_MISSING: Final = "PresetImageMissing"
+NOT_SERVED: Final = "NotServedByThisVersion"
+
+# InferenceReady.
+INFERENCE_SUCCESS: Final = "WorkspaceInferenceStatusSuccess"
+INFERENCE_PENDING: Final = "WorkspaceInferenceStatusPending"
+NAME_TAKEN: Final = "NameTaken"
+TEMPLATE_REJECTED: Final = "TemplateRejected"
+OOM_KILLED: Final = "ContainerOOMKilled"
+IMAGE_PULL: Final = "ImagePullError"
+CONTAINER_START: Final = "ContainerStartError"
+CRASH_LOOP: Final = "ContainerCrashLoopBackOff"
+POD_EVICTED: Final = "PodEvicted"
+POD_FAILED: Final = "PodFailed"
+UNSCHEDULABLE: Final = "Unschedulable"
+PODS_REFUSED: Final = "PodsRefused"
+
+# WorkspaceReady, WorkspaceSucceeded, WorkspaceDeleting.
+WORKSPACE_IS_READY: Final = "workspaceReady"
+SUCCEEDED: Final = "workspaceSucceeded"
+PENDING: Final = "workspacePending"
+FAILED: Final = "workspaceFailed"
+DELETED: Final = "workspaceDeleted"
+DELETION_DELAYED: Final = "DeletionDelayed"

@@ -1,0 +1,166 @@
+"""Decides, slot by slot, which claims to create, keep, replace and remove.
+
+Invariant: a slot never has two live claims. A claim is replaced only after it is gone, under a name
+that follows from the Workspace, the slot and the attempt, so that no crash can buy a second node.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final
+
+from workspace_controller.workspaces.facts import Claim, Observed, Order, SlotRecord
+
+JOIN_DEADLINE: Final = timedelta(minutes=20)
+"""After launch; provisioners give up after 15 minutes, so this is the net below theirs."""
+BROKEN_GRACE: Final = timedelta(minutes=10)
+"""How long a provisioner may try to mend a broken node before we replace its claim."""
+HEALTHY_AFTER: Final = timedelta(minutes=10)
+"""A claim ready for this long wipes the slate of its slot."""
+FIRST_DELAY: Final = timedelta(seconds=10)
+LONGEST_DELAY: Final = timedelta(minutes=10)
+
+
+def claim_name(uid: str, slot: int, attempt: int) -> str:
+    """The name of a slot's claim: `ws` and nine hex digits, so that it can name a pool too."""
+    return "ws" + hashlib.sha256(f"{uid}/{slot}/{attempt}".encode()).hexdigest()[:9]
+
+
+def back_off(failures: int) -> timedelta:
+    """How long a slot waits after that many failures in a row: 0, 10 s, doubling to 10 min."""
+    if failures <= 1:
+        return timedelta()
+    doublings = min(failures - 2, 16)
+    return min(LONGEST_DELAY, FIRST_DELAY * (1 << doublings))
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One slot after the decision: what fills it, or why it is empty."""
+
+    number: int
+    record: SlotRecord
+    claim: Claim | None = None
+    order: Order | None = None
+    leaving: Claim | None = None
+    """The claim that must be gone before the slot is filled again."""
+    drop: bool = False
+    """The claim has failed and is to be replaced."""
+    look_again: float | None = None
+
+
+@dataclass(frozen=True)
+class Slots:
+    """All slots, and the claims that fill none."""
+
+    filled: tuple[Slot, ...] = ()
+    duplicates: tuple[Claim, ...] = ()
+    """Live claims that must go at once."""
+    surplus: tuple[Claim, ...] = ()
+    """Live claims beyond the wanted number, which go after the workload has shrunk."""
+
+
+def assign(seen: Observed, number: int) -> Slots:
+    """Spreads the claims over `number` slots, lowest slots first, and decides for each.
+
+    Where the cluster serves no claims, slots without one stay out of `filled`.
+    """
+    holders, duplicates = _holders([claim for claim in seen.claims if claim.live])
+    kept = sorted(holders)[:number]
+    vacant = [slot for slot in range(number + len(kept)) if slot not in holders]
+    records = {record.slot: record for record in seen.records}
+    leaving = {
+        claim.slot: claim
+        for claim in sorted(seen.claims, key=lambda claim: claim.attempt)
+        if not claim.live and claim.ours
+    }
+    filled = [_keep(seen, slot, holders[slot], records.get(slot)) for slot in kept]
+    if seen.claim_kind is not None:
+        filled += [
+            _fill(seen, slot, records.get(slot), leaving.get(slot))
+            for slot in vacant[: number - len(kept)]
+        ]
+    return Slots(
+        filled=tuple(sorted(filled, key=lambda slot: slot.number)),
+        duplicates=duplicates,
+        surplus=tuple(holders[slot] for slot in sorted(holders)[number:]),
+    )
+
+
+def _holders(live: Iterable[Claim]) -> tuple[dict[int, Claim], tuple[Claim, ...]]:
+    """The claim that holds each slot, and those that hold none.
+
+    Of two claims for a slot the ready one holds it, then the later attempt. Claims without a slot,
+    made by another release, hold the lowest free ones.
+    """
+    holders: dict[int, Claim] = {}
+    duplicates = []
+    homeless = []
+    for claim in sorted(live, key=lambda c: (c.phase != "ready", -c.attempt, c.name)):
+        if not claim.ours:
+            duplicates.append(claim)
+        elif claim.slot is None:
+            homeless.append(claim)
+        elif claim.slot in holders:
+            duplicates.append(claim)
+        else:
+            holders[claim.slot] = claim
+    for claim in homeless:
+        free = next(slot for slot in range(len(holders) + 1) if slot not in holders)
+        holders[free] = claim
+    return holders, tuple(duplicates)
+
+
+def _keep(seen: Observed, slot: int, claim: Claim, record: SlotRecord | None) -> Slot:
+    """Decides for a slot that has a claim: keep it, or drop it because it has failed."""
+    failures = record.failures if record is not None else 0
+    age = seen.now - claim.since
+    deadline = _patience(claim)
+    if deadline is not None and age >= deadline:
+        lost = SlotRecord(slot, claim.name, claim.attempt, failures + 1, seen.now)
+        return Slot(slot, lost, claim=claim, drop=True)
+
+    look_again = None if deadline is None else (deadline - age).total_seconds()
+    if claim.phase == "ready" and failures:
+        if age >= HEALTHY_AFTER:
+            failures = 0
+        else:
+            look_again = (HEALTHY_AFTER - age).total_seconds()
+    kept = SlotRecord(slot, claim.name, claim.attempt, failures)
+    return Slot(slot, kept, claim=claim, look_again=look_again)
+
+
+def _patience(claim: Claim) -> timedelta | None:
+    """How long the claim may stay as it is; None for as long as it takes."""
+    if claim.verdict == "broken":
+        return BROKEN_GRACE
+    if claim.phase == "joining" and claim.verdict == "progress":
+        return JOIN_DEADLINE
+    return None
+
+
+def _fill(seen: Observed, slot: int, record: SlotRecord | None, leaving: Claim | None) -> Slot:
+    """Decides for a slot that has no live claim: order one, or wait for the right moment."""
+    if record is None and leaving is None:
+        return _ordered(seen, slot, attempt=0)
+
+    if record is None:
+        assert leaving is not None
+        record = SlotRecord(slot, leaving.name, leaving.attempt)
+    if record.lost_at is None:
+        record = replace(record, lost_at=seen.now, failures=record.failures + 1)
+    assert record.lost_at is not None
+    if leaving is not None:
+        last = max(record.attempt, leaving.attempt)
+        return Slot(slot, replace(record, attempt=last), leaving=leaving)
+
+    wait = record.lost_at + back_off(record.failures) - seen.now
+    if wait > timedelta():
+        return Slot(slot, record, look_again=wait.total_seconds())
+    return _ordered(seen, slot, record.attempt + 1, record.failures, after=record.claim)
+
+
+def _ordered(seen: Observed, slot: int, attempt: int, failures: int = 0, after: str = "") -> Slot:
+    record = SlotRecord(slot, claim_name(seen.uid, slot, attempt), attempt, failures)
+    return Slot(slot, record, order=Order(slot, attempt, after))

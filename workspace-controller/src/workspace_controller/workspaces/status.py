@@ -1,0 +1,156 @@
+"""Writes what a pass found into the Workspace's status, when that differs from what is there.
+
+Invariant: one write per pass at most, and none when nothing is new; a condition's transition time
+moves only with its status.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from controlkit.cache import Cache
+from controlkit.conditions import set_condition
+from controlkit.errors import NotFound
+from controlkit.kube.client import KubeClient
+from controlkit.kube.objects import Condition
+from gpuapis.workspace import Phase, SlotStatus, Workspace, WorkspaceStatus
+from workspace_controller.workspaces import reasons
+from workspace_controller.workspaces.events import Events
+from workspace_controller.workspaces.execute import Hold
+from workspace_controller.workspaces.facts import Finding, Report, SlotRecord
+from workspace_controller.workspaces.phases import READY, with_ready
+
+Status = Literal["True", "False", "Unknown"]
+
+CLAIM_CONDITIONS: Final = {
+    "Machine": reasons.MACHINE_READY,
+    "NodeClaim": reasons.NODECLAIM_READY,
+}
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Publishes reports: the status and the Events that go with it."""
+
+    client: KubeClient
+    workspaces: Cache[Workspace]
+    events: Events
+    hold: Hold
+
+    async def report(
+        self,
+        workspace: Workspace,
+        report: Report,
+        now: datetime,
+        *,
+        instance_type: str,
+        phases: tuple[Phase, ...],
+    ) -> None:
+        """Writes the status if it differs, and announces what has changed.
+
+        Raises:
+            ControlError: the write failed; the pass is repeated.
+        """
+        status = compose(workspace, report, now, instance_type=instance_type, phases=phases)
+        if status == workspace.status:
+            return
+        # The UID refuses the write if a new Workspace has taken the name meanwhile.
+        patch = {"metadata": {"uid": workspace.metadata.uid}, "status": _manifest(status)}
+        try:
+            written = await self.client.merge_patch(
+                Workspace.RESOURCE, workspace.key, patch, subresource="status"
+            )
+        except NotFound:
+            return  # the Workspace is gone, and its status with it
+        self.hold(workspace.key, self.workspaces, workspace.key, written.resource_version)
+        self.events.changes(workspace, report)
+
+
+def compose(
+    workspace: Workspace,
+    report: Report,
+    now: datetime,
+    *,
+    instance_type: str,
+    phases: tuple[Phase, ...],
+) -> WorkspaceStatus:
+    """The status that a report makes of the present one; equal to it when nothing is new."""
+    old = workspace.status
+    conditions = old.conditions
+    if report.claims is not None:
+        mine = CLAIM_CONDITIONS[report.claim_kind]
+        others = set(CLAIM_CONDITIONS.values()) - {mine}
+        conditions = tuple(each for each in conditions if each.type not in others)
+    for condition in _conditions(report, workspace.metadata.generation):
+        conditions = set_condition(conditions, condition, now)
+    update: dict[str, Any] = {
+        "conditions": conditions,
+        "observed_generation": workspace.metadata.generation,
+        "state": _state(old, report),
+        "target_node_count": workspace.resource.count,
+    }
+    if instance_type:
+        update["instance_type"] = instance_type
+    if report.nodes is not None:
+        update["worker_nodes"] = report.nodes
+    if report.records is not None:
+        update["slots"] = tuple(_slot(record) for record in report.records)
+    if not any(phase.name == READY for phase in old.phases):
+        ready = report.workspace.outlook == "good"
+        created = workspace.metadata.creation_timestamp or now
+        update["phases"] = with_ready(phases, created, now) if ready else phases
+    return old.model_copy(update=update)
+
+
+def _conditions(report: Report, generation: int) -> Iterable[Condition]:
+    deleting = report.deleting is not None
+    claims = CLAIM_CONDITIONS[report.claim_kind]
+    yield from _condition(claims, report.claims, "Unknown", generation)
+    yield from _condition(reasons.RESOURCE_READY, report.resource, "False", generation)
+    yield from _condition(reasons.INFERENCE_READY, report.inference, "False", generation)
+    yield from _condition(reasons.WORKSPACE_READY, report.workspace, "False", generation)
+    whole = report.workspace if deleting else _succeeded(report.workspace)
+    yield from _condition(reasons.WORKSPACE_SUCCEEDED, whole, "False", generation)
+    yield from _condition(reasons.WORKSPACE_DELETING, report.deleting, "False", generation)
+
+
+def _condition(
+    kind: str, finding: Finding | None, pending: Status, generation: int
+) -> Iterable[Condition]:
+    if finding is None:
+        return
+    statuses: dict[str, Status] = {"good": "True", "pending": pending, "bad": "False"}
+    yield Condition(
+        type=kind,
+        status=statuses[finding.outlook],
+        reason=finding.reason,
+        message=finding.message,
+        observed_generation=generation,
+    )
+
+
+def _succeeded(whole: Finding) -> Finding:
+    reason = reasons.SUCCEEDED if whole.outlook == "good" else whole.reason
+    return Finding(whole.outlook, reason, whole.message)
+
+
+def _state(old: WorkspaceStatus, report: Report) -> Literal["Pending", "Ready", "NotReady"]:
+    if report.workspace.outlook == "good":
+        return "Ready"
+    return "NotReady" if old.state in ("Ready", "NotReady") else "Pending"
+
+
+def _slot(record: SlotRecord) -> SlotStatus:
+    lost = {"lost_at": record.lost_at.replace(microsecond=0)} if record.lost_at else {}
+    return SlotStatus(
+        slot=record.slot,
+        claim=record.claim,
+        attempt=record.attempt,
+        failures=record.failures,
+        **lost,
+    )
+
+
+def _manifest(status: WorkspaceStatus) -> dict[str, Any]:
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
