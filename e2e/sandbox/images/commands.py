@@ -1,0 +1,80 @@
+"""Runs the tools that make images: their output in a log, their progress told, ended for certain."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+HEARTBEAT_SECONDS = 10.0
+END_SECONDS = 5.0
+TAIL_LINES = 20
+
+# Mounts and processes of what runs behind this end with it, even when it is killed midway.
+CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+Say = Callable[[str], None]
+
+
+class ImageError(RuntimeError):
+    """An image could not be made; the text names the command and shows the end of its output."""
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    log: Path,
+    say: Say,
+    label: str,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Runs a command to its end, appending its output to `log`; says `label` every 10 s.
+
+    Raises:
+        ImageError: its status is not 0.
+    """
+    started = time.monotonic()
+    with log.open("ab") as output:
+        output.write(f"\n$ {' '.join(argv)}\n".encode())
+        output.flush()
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        while process.returncode is None:
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await process.wait()
+            except TimeoutError:
+                say(f"  {label}: {time.monotonic() - started:.0f} s: {_last_line(log)}")
+    except asyncio.CancelledError:
+        await _end(process)
+        raise
+    if process.returncode != 0:
+        raise ImageError(
+            f"{label}: `{' '.join(argv)}` ended with status {process.returncode};"
+            f" the end of {log}:\n{_tail(log)}"
+        )
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    async with asyncio.timeout(END_SECONDS):
+        await process.wait()
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+
+
+def _last_line(log: Path) -> str:
+    lines = _tail(log).splitlines()
+    return lines[-1][:100] if lines else ""
