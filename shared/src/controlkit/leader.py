@@ -153,7 +153,8 @@ class LeaderElector:
         """Renews the lease until it cannot be; returns why."""
         problem = ""
         while self._left() > 0:
-            await self._clock.sleep(min(self._retry, self._left()))
+            # More often as the term runs out: the last chance must not be slept away.
+            await self._clock.sleep(min(self._retry, max(0.25, self._left() / 2)))
             if self._left() <= 0:
                 break
             try:

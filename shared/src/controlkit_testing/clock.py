@@ -1,6 +1,6 @@
-"""A clock that stands still until a test moves it.
+"""Clocks that tests own.
 
-Invariant: time passes only through `advance`, and whoever sleeps wakes at exactly its moment, in
+Invariant: a `FakeClock` moves only by `advance`, and whoever sleeps wakes at exactly its moment, in
 the order of the moments.
 """
 
@@ -11,7 +11,7 @@ from itertools import count
 
 
 class FakeClock:
-    """Implements `controlkit.clock.Clock`."""
+    """Stands still until a test moves it."""
 
     def __init__(self, start: datetime = datetime(2030, 1, 1, tzinfo=UTC)) -> None:
         self._now = start
@@ -58,3 +58,25 @@ async def _settle() -> None:
     """Lets everything that can run without time passing run."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+class LoopClock:
+    """The event loop's own time, which the plugin `looptime` lets jump from one timer to the next.
+
+    For tests of code that also uses `asyncio.timeout`.
+    """
+
+    def __init__(self, start: datetime = datetime(2030, 1, 1, tzinfo=UTC)) -> None:
+        self._start = start
+
+    def now(self) -> datetime:
+        """The wall time: the start plus what the loop has spent."""
+        return self._start + timedelta(seconds=self.monotonic())
+
+    def monotonic(self) -> float:
+        """Seconds by the running loop."""
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspends the calling task."""
+        await asyncio.sleep(max(0.0, seconds))

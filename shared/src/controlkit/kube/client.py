@@ -19,6 +19,7 @@ from controlkit.kube.decode import WatchEvent
 from controlkit.kube.errors import Expired
 from controlkit.kube.objects import Key, KubeObject, ObjectMeta, Resource
 from controlkit.kube.transport import Transport
+from controlkit.kube.wire import Wire
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -42,8 +43,8 @@ class Listing(Generic[T]):
 class KubeClient:
     """The verbs, on one API server. Every call takes a `timeout` in seconds."""
 
-    def __init__(self, transport: Transport, field_manager: str) -> None:
-        self._transport = transport
+    def __init__(self, wire: Wire, field_manager: str) -> None:
+        self._wire = wire
         self._field_manager = field_manager
 
     @classmethod
@@ -76,7 +77,7 @@ class KubeClient:
 
     async def close(self) -> None:
         """Closes every connection."""
-        await self._transport.close()
+        await self._wire.close()
 
     async def get(self, view: type[T], key: Key, *, timeout: float = DEADLINE) -> T | None:
         """The object as the API server has it now; None when there is none.
@@ -87,7 +88,7 @@ class KubeClient:
         """
         path = view.RESOURCE.path(key.namespace, key.name)
         try:
-            answer = await self._transport.request("GET", path, timeout=timeout)
+            answer = await self._wire.request("GET", path, timeout=timeout)
             return view.model_validate_json(answer)
         except NotFound:
             return None
@@ -138,7 +139,7 @@ class KubeClient:
     async def _page(
         self, view: type[T], path: str, query: Mapping[str, str], timeout: float
     ) -> decode.Page[T]:
-        answer = await self._transport.request("GET", path, query=query, timeout=timeout)
+        answer = await self._wire.request("GET", path, query=query, timeout=timeout)
         return decode.page(view, f"GET {path}", answer)
 
     async def watch(
@@ -181,7 +182,7 @@ class KubeClient:
             "labelSelector": label_selector,
             "fieldSelector": field_selector,
         }
-        async with self._transport.stream(path, query=query, timeout=timeout) as lines:
+        async with self._wire.stream(path, query=query, timeout=timeout) as lines:
             count = 0
             while line := await lines.next(idle):
                 yield decode.event(view, f"WATCH {path}", line)
@@ -296,7 +297,7 @@ class KubeClient:
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         try:
-            await self._transport.request("DELETE", path, body=options, timeout=timeout)
+            await self._wire.request("DELETE", path, body=options, timeout=timeout)
         except NotFound:
             return False
         except Stale:
@@ -307,7 +308,7 @@ class KubeClient:
 
     async def _uid(self, path: str, timeout: float) -> str:
         try:
-            answer = await self._transport.request("GET", path, timeout=timeout)
+            answer = await self._wire.request("GET", path, timeout=timeout)
         except NotFound:
             return ""
         return decode.Bare.model_validate_json(answer).metadata.uid
@@ -316,12 +317,12 @@ class KubeClient:
         self, path: str, body: Mapping[str, Any], *, timeout: float = DEADLINE
     ) -> dict[str, Any]:
         """Posts to a path that is no collection: an eviction, a token request, a review."""
-        answer = await self._transport.request("POST", path, body=body, timeout=timeout)
+        answer = await self._wire.request("POST", path, body=body, timeout=timeout)
         return decode.mapping(answer)
 
     async def read(self, path: str, *, timeout: float = DEADLINE) -> dict[str, Any]:
         """Whatever JSON object is served at a path, such as discovery."""
-        return decode.mapping(await self._transport.request("GET", path, timeout=timeout))
+        return decode.mapping(await self._wire.request("GET", path, timeout=timeout))
 
     async def serves(self, resource: Resource, *, timeout: float = DEADLINE) -> bool:
         """Whether the API server serves this kind in this version."""
@@ -341,7 +342,7 @@ class KubeClient:
         query: Mapping[str, str] | None = None,
         timeout: float,
     ) -> ObjectMeta:
-        answer = await self._transport.request(
+        answer = await self._wire.request(
             verb,
             path,
             query={"fieldManager": self._field_manager} | dict(query or {}),

@@ -22,6 +22,7 @@ import yaml
 
 from controlkit.errors import Rejected, Transient
 from controlkit.kube.errors import Status, mapped, refusal
+from controlkit.kube.wire import Lines
 from controlkit.metrics import observe_request
 
 log = structlog.get_logger(__name__)
@@ -63,33 +64,6 @@ with _without_models() as _client:
     RestClient: Any = import_module(f"{_LIBRARY}.client.rest").RESTClientObject
     _client.__dict__.update(ApiClient=None, Configuration=Configuration)
     _config: Any = import_module(f"{_LIBRARY}.config")
-
-
-class Lines:
-    """The lines of an answer that is still being written."""
-
-    def __init__(self, call: str, content: aiohttp.StreamReader) -> None:
-        self._call = call
-        self._content = content
-
-    async def next(self, idle: float) -> bytes:
-        """The next whole line; empty at the answer's regular end.
-
-        Args:
-            idle: seconds of silence after which the connection counts as dead.
-
-        Raises:
-            Transient: silence, a broken connection, or half a line before the end.
-        """
-        with mapped(self._call, idle):
-            try:
-                async with asyncio.timeout(idle):
-                    line = await self._content.readline()
-            except ValueError as error:  # aiohttp's word for a line beyond its buffer of 4 MiB
-                raise Transient("LineTooLong", f"{self._call} sent a line over 4 MiB") from error
-        if line and not line.endswith(b"\n"):
-            raise Transient("WatchCut", f"{self._call} broke off inside a line")
-        return line
 
 
 class Transport:
@@ -158,7 +132,7 @@ class Transport:
     @asynccontextmanager
     async def stream(
         self, path: str, *, query: Mapping[str, str], timeout: float
-    ) -> AsyncIterator["Lines"]:
+    ) -> AsyncIterator[Lines]:
         """A GET whose answer is read line by line, as it comes.
 
         Args:

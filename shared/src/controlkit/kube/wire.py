@@ -1,0 +1,74 @@
+"""What the client asks of whatever carries its calls.
+
+Invariant: a carrier answers with bytes within the deadline, or raises a `ControlError`.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from controlkit.errors import Transient
+from controlkit.kube.errors import mapped
+
+
+class ByteStream(Protocol):
+    """An answer that is still being written."""
+
+    async def readline(self) -> bytes:
+        """Up to and with the next line end; less at the end of the answer."""
+        ...
+
+
+class Lines:
+    """The lines of an answer that is still being written."""
+
+    def __init__(self, call: str, content: ByteStream) -> None:
+        self._call = call
+        self._content = content
+
+    async def next(self, idle: float) -> bytes:
+        """The next whole line; empty at the answer's regular end.
+
+        Args:
+            idle: seconds of silence after which the connection counts as dead.
+
+        Raises:
+            Transient: silence, a broken connection, or half a line before the end.
+        """
+        with mapped(self._call, idle):
+            try:
+                async with asyncio.timeout(idle):
+                    line = await self._content.readline()
+            except ValueError as error:  # aiohttp's word for a line beyond its buffer of 4 MiB
+                raise Transient("LineTooLong", f"{self._call} sent a line over 4 MiB") from error
+        if line and not line.endswith(b"\n"):
+            raise Transient("WatchCut", f"{self._call} broke off inside a line")
+        return line
+
+
+class Wire(Protocol):
+    """Carries calls to one API server."""
+
+    async def request(
+        self,
+        verb: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float = 30.0,
+    ) -> bytes:
+        """One call, its whole answer."""
+        ...
+
+    def stream(
+        self, path: str, *, query: Mapping[str, str], timeout: float
+    ) -> AbstractAsyncContextManager[Lines]:
+        """A GET whose answer is read line by line, as it comes."""
+        ...
+
+    async def close(self) -> None:
+        """Ends every call."""
+        ...
