@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sandbox.errors import SandboxError
+
 TAIL_LINES = 20
 
 
-class ProcessDiedError(RuntimeError):
+class ProcessDiedError(SandboxError):
     """A program that has to run ended; the text names it and shows the end of its log."""
 
 
@@ -28,6 +30,8 @@ class Process:
     pid: int
     started: str
     log: Path
+    argv: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     child: subprocess.Popen[bytes] | None = field(default=None, compare=False, repr=False)
 
     def alive(self) -> bool:
@@ -109,8 +113,9 @@ def spawn(
 
     A guarded program is killed by the kernel when the thread that started it ends, however that
     happens (even SIGKILL): nothing that a test starts can outlive it. Start guarded programs from
-    the main thread. `env` is the whole environment; by default it is inherited.
+    the main thread. `env` is the whole environment; by default a clean one.
     """
+    env = clean_environment() if env is None else env
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [*_guard(), *argv] if guarded else list(argv)
     with log.open("ab") as output:
@@ -123,7 +128,16 @@ def spawn(
             cwd=cwd,
             start_new_session=True,
         )
-    return Process(name, child.pid, start_time(child.pid) or "", log, child)
+    return Process(name, child.pid, start_time(child.pid) or "", log, tuple(argv), env, child)
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Returns the few variables of ours that a program needs to run at all, and `more`.
+
+    A developer's proxy, credentials and KUBECONFIG are no business of the sandbox's programs.
+    """
+    kept = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "XDG_CACHE_HOME")
+    return {name: os.environ[name] for name in kept if name in os.environ} | more
 
 
 def start_time(pid: int) -> str | None:

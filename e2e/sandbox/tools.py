@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sandbox.errors import SandboxError
+
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kubectl")
 """What a bare API server for tests needs; envtest archives hold exactly these."""
 
@@ -44,7 +46,7 @@ BUILD_FLAGS = ("-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {_VERSION_FLA
 BUILD_MINUTES = "5 to 10 minutes on 2 cores; seconds where Go still has its build cache"
 
 
-class ToolsError(RuntimeError):
+class ToolsError(SandboxError):
     """The programs are missing and could not be built; the text says what to do."""
 
 
@@ -65,6 +67,12 @@ def binaries(needed: Iterable[str] = PROGRAMS) -> Path:
     if not _holds(folder, wanted):
         _build_once(folder)
     return folder
+
+
+def available() -> bool:
+    """Says whether the programs are there or could be built."""
+    built = cache_folder() / f"bin-{_fingerprint()}"
+    return _holds(built, PROGRAMS) or shutil.which("go") is not None
 
 
 def cache_folder() -> Path:

@@ -13,12 +13,13 @@ from typing import Any
 import httpx
 
 from sandbox.controlplane.pki import Credential
+from sandbox.errors import SandboxError
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
 
-class AdminError(RuntimeError):
+class AdminError(SandboxError):
     """The API server refused a call of the sandbox."""
 
     def __init__(self, status: int, text: str) -> None:

@@ -41,7 +41,7 @@ class Layout:
     @property
     def url(self) -> str:
         """The API server's address on this host."""
-        return f"https://127.0.0.1:{self.ports.apiserver}"
+        return f"https://{self.bind}:{self.ports.apiserver}"
 
     @property
     def etcd_url(self) -> str:

@@ -5,7 +5,6 @@ It is ready when `start` or `launch` hands it over, and when that fails nothing 
 
 import asyncio
 import base64
-import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
@@ -22,7 +21,8 @@ from sandbox.controlplane.addresses import free_ports, host_address
 from sandbox.controlplane.admin import Admin
 from sandbox.controlplane.commands import Layout, Ports
 from sandbox.controlplane.pki import Authority, Credential
-from sandbox.processes import Process, ProcessDiedError, spawn
+from sandbox.errors import SandboxError
+from sandbox.processes import Process, ProcessDiedError, clean_environment, spawn
 
 READY_SECONDS = 60.0
 PORT_ATTEMPTS = 3
@@ -40,7 +40,7 @@ CONTROLLER_USERS = {
 }
 
 
-class NotReadyError(RuntimeError):
+class NotReadyError(SandboxError):
     """A part of the control plane runs but does not become ready; the text says what is missing."""
 
 
@@ -105,7 +105,7 @@ class ControlPlane:
     ) -> Self:
         """Starts a control plane that runs until `stop`, or with its starter when `guarded`.
 
-        `bind` is where the API server listens: 0.0.0.0 when pods of this host have to reach it.
+        `bind` is the address of this host at which the API server listens and is called.
         `record` is called with each process as soon as it exists.
         """
         needed = tools.PROGRAMS if controllers else tools.CONTROL_PLANE
@@ -152,7 +152,7 @@ class ControlPlane:
             await self._wait_until_ready(SERVERS)
         command = COMMANDS[name](self.layout, self.authority)
         self.processes[name] = spawn(
-            name, command, log=self.layout.log(name), guarded=self.guarded, env=_environment()
+            name, command, log=self.layout.log(name), guarded=self.guarded, env=clean_environment()
         )
         return self.processes[name]
 
@@ -240,9 +240,3 @@ class ControlPlane:
         user = f"system:serviceaccount:{namespace}:{service_account}"
         kubeconfig.with_token(path, url=self.url, ca=self.ca, user=user, token=token)
         return path
-
-
-def _environment() -> dict[str, str]:
-    # A developer's proxy and KUBECONFIG are not the cluster's.
-    kept = {"PATH", "HOME", "TMPDIR", "LANG"}
-    return {name: value for name, value in os.environ.items() if name in kept}

@@ -1,0 +1,28 @@
+"""Runs a coroutine that cleans up after itself whichever way it is asked to end."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run_interruptibly(work: Coroutine[Any, Any, T]) -> T:
+    """Runs `work` to its end; SIGINT, SIGTERM and SIGHUP cancel it, and its clean-up is awaited.
+
+    Raises:
+        KeyboardInterrupt: one of the signals came.
+    """
+
+    async def guarded() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
