@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from sandbox.errors import SandboxError
+
 HEARTBEAT_SECONDS = 10.0
 END_SECONDS = 5.0
 TAIL_LINES = 20
@@ -18,7 +20,7 @@ CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-p
 Say = Callable[[str], None]
 
 
-class ImageError(RuntimeError):
+class ImageError(SandboxError):
     """An image could not be made; the text names the command and shows the end of its output."""
 
 

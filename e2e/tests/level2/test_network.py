@@ -38,7 +38,7 @@ def test_without_a_usable_name_server_pods_are_refused_at_once(tmp_path: Path) -
 
 
 def test_a_pod_reaches_itself_through_its_service(tmp_path: Path) -> None:
-    text = network.kube_proxy_config(kubeconfig=tmp_path, health_port=1, metrics_port=2)
+    text = network.kube_proxy_config(kubeconfig=tmp_path, node="n", health_port=1, metrics_port=2)
 
     assert yaml.safe_load(text)["nftables"]["masqueradeAll"] is True
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.errors import SandboxError
 from sandbox.nodes.kubelet import requirements as module
 
 
@@ -48,7 +49,7 @@ def test_a_failed_installation_shows_what_apt_said(
     monkeypatch.setattr(subprocess, "run", fail)
     said: list[str] = []
 
-    with pytest.raises(RuntimeError, match="Unable to locate package buildah"):
+    with pytest.raises(SandboxError, match="Unable to locate package buildah"):
         module.install_packages(said.append)
     assert "buildah" in said[0]
 

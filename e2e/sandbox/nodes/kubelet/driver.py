@@ -11,6 +11,7 @@ import httpx
 
 from sandbox.controlplane.admin import MERGE, Admin, AdminError
 from sandbox.controlplane.pki import Authority
+from sandbox.errors import SandboxError
 from sandbox.nodes.driver import NodeSpec
 from sandbox.nodes.kubelet.boot import Machines
 from sandbox.nodes.kubelet.labels import divide
@@ -22,7 +23,7 @@ POLL_SECONDS = 0.2
 GPU = "nvidia.com/gpu"
 
 
-class NotRegisteredError(RuntimeError):
+class NotRegisteredError(SandboxError):
     """A VM booted and its Node did not appear; the text shows the ends of its logs."""
 
 

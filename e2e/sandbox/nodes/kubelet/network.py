@@ -43,12 +43,16 @@ def _reachable_from_pods(server: str) -> bool:
     return address.version == 4 and not address.is_loopback
 
 
-def kube_proxy_config(*, kubeconfig: Path, health_port: int, metrics_port: int) -> str:
-    """The configuration file of the one kube-proxy that serves the host and all its pods."""
+def kube_proxy_config(*, kubeconfig: Path, node: str, health_port: int, metrics_port: int) -> str:
+    """The configuration file of the one kube-proxy that serves the host and all its pods.
+
+    `node` is one that exists: kube-proxy waits half a minute for its own node's object.
+    """
     config = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": str(kubeconfig)},
+        "hostnameOverride": node,
         "mode": "nftables",
         "clusterCIDR": POD_NETWORK,
         "detectLocalMode": "ClusterCIDR",

@@ -8,6 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.errors import SandboxError
+from sandbox.nodes.kubelet.cgroups import mounted
+from sandbox.nodes.kubelet.vms import SYSTEM_PATH
+
 CNI_PLUGIN = Path("/usr/lib/cni/ptp")
 
 
@@ -37,22 +41,31 @@ def prerequisites() -> list[str]:
 
 
 def obstacles() -> list[str]:
-    """What keeps this machine from running real nodes that no package can mend; sentences."""
-    found = []
+    """Says in sentences what keeps this machine from running real nodes and no package can mend."""
     if not sys.platform.startswith("linux"):
-        found.append("real nodes need Linux")
-    elif os.geteuid() != 0:
-        found.append("real nodes need root: containers, mounts and network rules are made")
-    elif prerequisites() and shutil.which("apt-get") is None:
-        found.append(f"packages are missing and there is no apt-get: {', '.join(prerequisites())}")
+        return ["real nodes need Linux"]
+    if os.geteuid() != 0:
+        return ["real nodes need root: containers, mounts and network rules are made"]
+    found = []
+    if not _can_make_namespaces():
+        found.append("real nodes need mount and PID namespaces, which this root may not make")
+    if any(os.statvfs(each.folder).f_flag & os.ST_RDONLY for each in mounted()):
+        found.append("real nodes need control groups, which are read-only here")
+    if (packages := prerequisites()) and shutil.which("apt-get", path=_path()) is None:
+        found.append(f"apt-get is not there to install what is missing: {', '.join(packages)}")
     return found
+
+
+def _can_make_namespaces() -> bool:
+    probe = ["unshare", "--mount", "--pid", "--fork", "true"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
 def install_packages(say: Callable[[str], None]) -> None:
     """Installs the missing packages with apt-get, naming them; blocks until that is done.
 
     Raises:
-        RuntimeError: apt-get failed; the text shows its last lines.
+        SandboxError: apt-get failed; the text shows its last lines.
     """
     missing = prerequisites()
     if not missing:
@@ -65,7 +78,7 @@ def install_packages(say: Callable[[str], None]) -> None:
         failed = _apt(*install)
         if failed.returncode != 0:
             tail = "\n".join((failed.stdout + failed.stderr).splitlines()[-10:])
-            raise RuntimeError(f"`apt-get {' '.join(install)}` failed:\n{tail}")
+            raise SandboxError(f"`apt-get {' '.join(install)}` failed:\n{tail}")
 
 
 def _apt(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -77,4 +90,4 @@ def _apt(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def _path() -> str:
     # A user's PATH may lack the folders of system programs, even root's.
-    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    return os.pathsep.join([os.environ.get("PATH", ""), SYSTEM_PATH])

@@ -6,6 +6,8 @@ somebody has can't be claimed again, even by a process that knows nothing of the
 
 from pathlib import Path
 
+from sandbox.errors import SandboxError
+
 SUBNETS = 256
 
 
@@ -13,7 +15,7 @@ def claim(folder: Path, name: str) -> int:
     """Returns the subnet number of the VM `name`, the smallest free one if it has none.
 
     Raises:
-        RuntimeError: all are taken.
+        SandboxError: all are taken.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (held := _held(folder, name)) is not None:
@@ -24,7 +26,7 @@ def claim(folder: Path, name: str) -> int:
         except FileExistsError:
             continue
         return number
-    raise RuntimeError(f"all {SUBNETS} pod subnets are in use; delete some nodes")
+    raise SandboxError(f"all {SUBNETS} pod subnets are in use; delete some nodes")
 
 
 def release(folder: Path, name: str) -> None:

@@ -14,10 +14,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.errors import SandboxError
 from sandbox.nodes.kubelet import machine
-from sandbox.processes import Process, spawn, start_time
+from sandbox.processes import Process, clean_environment, spawn, start_time
 
 END_SECONDS = 10.0
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where Debian has what VMs run; a user's PATH may lack the half of it."""
+
 _UNSHARE = ("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -31,7 +35,9 @@ class VM:
     def start(self) -> Process:
         """Boots what the folder describes; the VM outlives the calling process."""
         program = [sys.executable, "-I", machine.__file__, str(self.folder)]
-        return spawn(f"vm {self.folder.name}", [*_UNSHARE, *program], log=self.log, guarded=False)
+        environment = clean_environment(PATH=SYSTEM_PATH)
+        command = [*_UNSHARE, *program]
+        return spawn(self.folder.name, command, log=self.log, env=environment, guarded=False)
 
     def runs(self) -> bool:
         """Says whether a process of the VM is there."""
@@ -41,7 +47,7 @@ class VM:
         """Cuts the power: returns when no process of the VM is left, at once when none runs.
 
         Raises:
-            RuntimeError: some are left after 10 s.
+            SandboxError: some are left after 10 s.
         """
         end(self._pids())
 
@@ -61,7 +67,7 @@ def end(pids: Iterable[int]) -> None:
     The first process of a PID namespace lets go only when all others in it are gone.
 
     Raises:
-        RuntimeError: some are left after 10 s.
+        SandboxError: some are left after 10 s.
     """
     # With its start time a pid names one process for ever, however long we wait.
     left = {pid: token for pid in pids if (token := start_time(pid))}
@@ -71,7 +77,7 @@ def end(pids: Iterable[int]) -> None:
     deadline = time.monotonic() + END_SECONDS
     while left := {pid: token for pid, token in left.items() if start_time(pid) == token}:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"processes {sorted(left)} were killed and did not end")
+            raise SandboxError(f"processes {sorted(left)} were killed and did not end")
         time.sleep(0.01)
 
 
