@@ -95,6 +95,13 @@ class Settings(BaseSettings):
     ] = "2026-08-01"
     """Version of Microsoft.ContainerService that is spoken."""
 
+    arm_write_burst: Annotated[int, Field(alias="ARM_WRITE_BURST", ge=1, le=10_000)] = 20
+    """Agent-pool PUTs that AKS takes at once; more wait here rather than be refused."""
+    arm_writes_per_minute: Annotated[
+        float, Field(alias="ARM_WRITES_PER_MINUTE", gt=0, le=600_000)
+    ] = 1.0
+    """Agent-pool PUTs that AKS takes a minute after that."""
+
     claim_api: Annotated[ClaimApi, Field(alias="CLAIM_API")] = "auto"
     """Claims to serve: machine, nodeclaim, both, or auto for whatever the cluster has."""
     launch_timeout: Annotated[Duration, Field(alias="LAUNCH_TIMEOUT")] = timedelta(minutes=15)

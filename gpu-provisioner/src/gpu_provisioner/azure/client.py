@@ -28,7 +28,7 @@ from gpu_provisioner.azure.rules import Where
 
 T = TypeVar("T")
 
-DEADLINE = 30.0
+DEADLINE = 20.0
 """Seconds for one request, the token included."""
 
 
@@ -138,6 +138,8 @@ class AksPools:
                 *self._where,
                 name,
                 polling=False,
+                # Pods were asked to leave before, as their budgets allow; what is left may go.
+                ignore_pod_disruption_budget=True,
                 raw_response_hook=lambda answer: statuses.append(answer.http_response.status_code),
                 etag=etag or None,
                 match_condition=MatchConditions.IfNotModified if etag else None,

@@ -6,7 +6,6 @@ question that was sent before our own change never hides that change.
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
 
 import structlog
 
@@ -23,6 +22,9 @@ BUSY_EVERY = 10.0
 
 IDLE_EVERY = 60.0
 """Seconds between two LISTs while nothing is expected to happen."""
+
+TROUBLED_EVERY = 30.0
+"""The longest pause while Azure fails, so that its recovery is soon noticed."""
 
 _APART = 1.0
 _CREDIBLE_FAILURES = 3
@@ -47,12 +49,12 @@ class PoolDirectory:
         self._asked = clock.monotonic()
         self._failures = 0
         self._trouble: Failure | None = None
-        self.seen_at: datetime | None = None
+        self._told: float | None = None
 
     @property
     def known(self) -> bool:
         """Azure has told all the pools at least once."""
-        return self.seen_at is not None
+        return self._told is not None
 
     @property
     def trouble(self) -> Failure | None:
@@ -60,6 +62,20 @@ class PoolDirectory:
         if self.known and self._failures < _CREDIBLE_FAILURES:
             return None
         return self._trouble
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the question whose answer this view is; None when there was no answer."""
+        return self._clock.monotonic() - self._told if self._told is not None else None
+
+    @property
+    def subnets(self) -> tuple[str, str]:
+        """Node and pod subnet of the cluster's own pools, which all pools must share."""
+        own = (pool for pool in self._known.values() if pool.system)
+        return next(((pool.subnet, pool.pod_subnet) for pool in own), ("", ""))
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def get(self, name: str) -> Pool | None:
         """The pool of that name."""
@@ -87,7 +103,8 @@ class PoolDirectory:
     def look_within(self, seconds: float) -> None:
         """Asks for a LIST at most that many seconds from now."""
         due = self._clock.monotonic() + seconds
-        if due < self._due:
+        # While Azure fails, the pace is its own.
+        if due < self._due and not self._failures:
             self._due = due
             self._wanted.set()
 
@@ -109,28 +126,30 @@ class PoolDirectory:
             self._due = self._asked + wait
             return
         self._turns.take(_LIST)
-        now = self._clock.now()
         try:
             pools = await self._pools.list()
         except AzureError as error:
             self._failed(error.failure)
         else:
-            self._take_in({pool.name: pool for pool in pools}, now)
+            self._take_in({pool.name: pool for pool in pools})
 
     def _failed(self, failure: Failure) -> None:
         had = self.trouble
         self._failures += 1
-        self._trouble = failure
+        if self._trouble is None or self._trouble.kind != failure.kind:
+            # The same failure comes with another trace id each time, which is no news.
+            self._trouble = failure
+        wait = failure.wait(self._failures)
         if failure.kind == "throttled":
-            self._turns.pause(failure.wait(self._failures))
-        self._due = self._clock.monotonic() + failure.wait(self._failures)
+            self._turns.pause(wait)
+        self._due = self._clock.monotonic() + min(wait, TROUBLED_EVERY)
         log.warning("pools could not be listed", reason=failure.reason, detail=failure.message)
         if self.trouble != had:
             self._tell(None)
 
-    def _take_in(self, told: dict[str, Pool], now: datetime) -> None:
+    def _take_in(self, told: dict[str, Pool]) -> None:
         recovered = self._failures > 0 or not self.known
-        self._failures, self._trouble, self.seen_at = 0, None, now
+        self._failures, self._trouble, self._told = 0, None, self._asked
         newer = {name for name, moment in self._learned.items() if moment >= self._asked}
         for name in newer:
             told.pop(name, None)

@@ -12,22 +12,44 @@ from gpu_provisioner.azure.directory import PoolDirectory
 from gpu_provisioner.azure.errors import AzureError, Failure, own_limit
 from gpu_provisioner.azure.pools import Pool, Pools, PoolSpec
 from gpu_provisioner.azure.turns import Turns
+from gpu_provisioner.binding import made_at
 
 
 class Gateway:
     """The one way to Azure for everything that concerns a single pool."""
 
-    def __init__(self, pools: Pools, clock: Clock) -> None:
+    def __init__(
+        self, pools: Pools, clock: Clock, *, burst: int = 20, per_minute: float = 1.0
+    ) -> None:
+        """A gateway with full buckets.
+
+        Args:
+            pools: the cluster's pools.
+            clock: measures the turns.
+            burst: PUTs of agent pools that AKS takes at once.
+            per_minute: PUTs that it takes a minute after that.
+        """
         self._pools = pools
-        # AKS's documented buckets for agent pools: PUT, and everything else.
-        self.puts = Turns(burst=20, per_second=1 / 60, clock=clock)
+        self.puts = Turns(burst=burst, per_second=per_minute / 60, clock=clock)
         self._others = Turns(burst=60, per_second=1.0, clock=clock)
+        self._clock = clock
+        self._counted = False
         self.directory = PoolDirectory(pools, self._others, clock)
+        self.directory.subscribe(self._count_earlier)
         metrics.TOKENS.labels("put").set_function(lambda: self.puts.left)
         metrics.TOKENS.labels("other").set_function(lambda: self._others.left)
 
+    def await_turn(self, name: str) -> None:
+        """Takes a place in the line for making pools; returns when the turn has come.
+
+        Raises:
+            AzureError: it is not this pool's turn; says how long that will take.
+        """
+        if (wait := self.puts.wait(name)) > 0:
+            raise AzureError(own_limit(self.puts.rule, wait, self.puts.ahead(name)))
+
     async def create(self, spec: PoolSpec) -> Pool:
-        """Begins to make the pool, or finds the one that is there already.
+        """Begins to make the pool, or finds the one that is there already; `await_turn` first.
 
         Returns:
             The pool as Azure knows it; whose it is, the caller must check.
@@ -35,7 +57,7 @@ class Gateway:
         Raises:
             AzureError: there is no such pool, or nobody can say.
         """
-        self._take(self.puts, spec.name)
+        self.puts.take(spec.name)
         try:
             pool = await self._pools.create(spec)
         except AzureError as error:
@@ -109,6 +131,15 @@ class Gateway:
         except AzureError as error:
             self._heed(self._others, error.failure)
             raise
+
+    def _count_earlier(self, _changed: frozenset[str] | None) -> None:
+        """AKS's bucket does not start full because we start: pools tell when they were asked for."""
+        if self._counted or not self.directory.known:
+            return
+        self._counted = True
+        made = (made_at(pool) for pool in self.directory.all())
+        now = self._clock.now()
+        self.puts.replay((now - moment).total_seconds() for moment in made if moment is not None)
 
     def _take(self, turns: Turns, name: str) -> None:
         wait = turns.wait(name)

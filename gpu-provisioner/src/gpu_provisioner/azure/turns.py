@@ -27,8 +27,7 @@ class Turns:
     @property
     def rule(self) -> str:
         """The limit in words."""
-        pace = "a second" if self._rate >= 1 else "a minute"
-        return f"{self._burst:.0f} requests at once, then one {pace}"
+        return f"{self._burst:g} requests at once, then {self._rate * 60:g} a minute"
 
     @property
     def left(self) -> float:
@@ -73,7 +72,7 @@ class Turns:
     def replay(self, ages: Iterable[float]) -> None:
         """Counts requests that an earlier process made, told by how many seconds ago they were."""
         tokens, before = self._burst, 0.0
-        for age in sorted(ages, reverse=True):
+        for age in sorted((max(age, 0.0) for age in ages), reverse=True):
             tokens = min(self._burst, tokens + max(before - age, 0.0) * self._rate) - 1.0
             before = age
         self._count()

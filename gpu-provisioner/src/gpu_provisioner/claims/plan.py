@@ -1,0 +1,288 @@
+"""Decides what to do about one claim: a pure function of what was observed.
+
+Invariant: no pool is asked for while one of its name may exist; none is paid for that no claim
+wants; a claim that has its node is never disturbed for what Azure says of the pool.
+"""
+
+from datetime import datetime, timedelta
+
+from gpu_provisioner.azure.courses import COURSES
+from gpu_provisioner.azure.errors import Failure, classify
+from gpu_provisioner.azure.pools import Pool, PoolSpec
+from gpu_provisioner.binding import belongs, made_at
+from gpu_provisioner.claims.actions import (
+    AwaitTurn,
+    CreatePool,
+    DeleteClaim,
+    DeletePool,
+    Hold,
+    MarkInitialized,
+    MarkStarted,
+    Observed,
+    Plan,
+    Refusal,
+    RegisterNode,
+    ReleaseNode,
+    Remember,
+)
+from gpu_provisioner.claims.progress import DONE, Bound, Progress, State, Step
+from gpu_provisioner.claims.shape import resolved_labels
+from gpu_provisioner.claims.teardown import tear_down
+from gpu_provisioner.nodes.readiness import initialization
+from gpu_provisioner.nodes.registration import held, initialized_patch, registration_patch
+from gpuapis.core import Node
+
+CHECK_AGAIN = 60.0
+SOON = 2.0
+
+_QUIETLY = 2
+"""Passing faults in a row that are nobody's business yet."""
+
+_BOOTSTRAPS = 3
+"""VMs that may fail to become nodes before it is taken for more than bad luck."""
+
+_ON_ITS_WAY = frozenset({"conflict", "changed", "queued", "throttled", "transient", "gone"})
+
+
+def decide(seen: Observed) -> Plan:
+    """The next step for one claim."""
+    claim = seen.claim
+    if claim.deleting:
+        return tear_down(seen)
+    if not claim.held:
+        return Plan((Hold(resolved_labels(claim)),))
+    if claim.is_true("Launched"):
+        return _follow(seen)
+    return _provide(seen)
+
+
+def _provide(seen: Observed) -> Plan:
+    """The claim has no node yet."""
+    if isinstance(seen.wanted, str):
+        return Plan(progress=Progress(Step("failed", "InvalidRequest", seen.wanted)))
+    if seen.view_age is None or seen.blind is not None:
+        return Plan(progress=Progress(_told(seen.blind)) if seen.blind else None)
+    if seen.pool is None:
+        return _create(seen, seen.wanted)
+    if not belongs(seen.pool, seen.claim):
+        return _name_taken(seen.pool)
+    return _launch(seen, seen.pool)
+
+
+def _create(seen: Observed, wanted: PoolSpec) -> Plan:
+    """There is no pool: ask for one, unless Azure has said no and not enough time has passed."""
+    asked = Step("waiting", "PoolCreating", f"AKS is making agent pool {wanted.name}.")
+    if seen.refused is not None and (final := _hopeless(seen, seen.refused)):
+        return final
+    if seen.refused is not None and seen.now < seen.refused.until:
+        return _wait_out(seen, seen.refused, asked)
+    if seen.crowded:
+        limit = COURSES["limit"]
+        step = Step("refused", limit.reason, f"{limit.summary} {limit.remedy}")
+        return Plan(progress=Progress(step), look_again=CHECK_AGAIN, fresh=CHECK_AGAIN)
+    return Plan(
+        (AwaitTurn(wanted.name), MarkStarted(seen.now), CreatePool(wanted)),
+        Progress(asked),
+        seen.policy.launch_timeout,
+    )
+
+
+def _hopeless(seen: Observed, refused: Refusal) -> Plan | None:
+    """What to do about a refusal after which no further try is made; None if there is one."""
+    failure = refused.failure
+    if failure.kind == "capacity" and seen.policy.on_insufficient_capacity == "delete":
+        return _give_up(failure.reason, failure.message)
+    again_and_again = failure.kind == "bootstrap" and refused.attempts >= _BOOTSTRAPS
+    if failure.final or again_and_again:
+        return Plan(progress=Progress(Step("failed", failure.reason, failure.message)))
+    return None
+
+
+def _wait_out(seen: Observed, refused: Refusal, asked: Step) -> Plan:
+    wait = (refused.until - seen.now).total_seconds()
+    if refused.failure.kind == "transient" and refused.attempts <= _QUIETLY:
+        return Plan(progress=Progress(asked), look_again=wait)
+    return Plan(progress=Progress(_told(refused.failure, refused.until)), look_again=wait)
+
+
+def _told(failure: Failure, until: datetime | None = None) -> Step:
+    """A failure as a step, with the time of the next try where that is worth waiting for."""
+    state: State = "waiting" if failure.kind in _ON_ITS_WAY else "refused"
+    return Step(state, failure.reason, failure.message, until if state == "refused" else None)
+
+
+def _name_taken(pool: Pool) -> Plan:
+    """Another's pool has our name: it is not ours to change, and may go away by itself."""
+    if pool.state == "Deleting":
+        text = f"Agent pool {pool.name} of an earlier claim is being removed."
+        return Plan(progress=Progress(Step("waiting", "OperationInProgress", text)))
+    course = COURSES["name-taken"]
+    text = f"An agent pool {pool.name} exists that was not made for this claim. {course.remedy}"
+    step = Step("refused", course.reason, text)
+    return Plan(progress=Progress(step), look_again=CHECK_AGAIN, fresh=CHECK_AGAIN)
+
+
+def _launch(seen: Observed, pool: Pool) -> Plan:
+    """Our pool is there, and the claim has no node yet."""
+    match pool.state:
+        case "InProgress":
+            return _await_pool(seen, pool)
+        case "Succeeded":
+            return _await_node(seen, pool)
+        case "Failed":
+            return _replace_failed(seen, pool)
+        case "Deleting":
+            text = f"Agent pool {pool.name} is being removed, to be made again."
+            again = Step("waiting", "PoolCreating", text)
+            return Plan(progress=Progress(_told(seen.refused.failure) if seen.refused else again))
+
+
+def _await_pool(seen: Observed, pool: Pool) -> Plan:
+    left = _left(seen, pool, seen.policy.launch_timeout)
+    if left <= 0:
+        return _over_time(seen, f"AKS has not made agent pool {pool.name} ({pool.phase})", "launch")
+    # Early, so that the claim's labels and startup taints are there before any pod is.
+    actions = tuple(
+        RegisterNode(node)
+        for node in _joined(seen)
+        if len(seen.nodes) == 1 and registration_patch(node, seen.claim)
+    )
+    phase = pool.phase.lower() or "in progress"
+    text = f"AKS is making agent pool {pool.name} with one {pool.vm_size} ({phase})."
+    progress = Progress(Step("waiting", "PoolCreating", text))
+    if seen.nodes:
+        # The VM has joined, so the operation is about to end.
+        return Plan(actions, progress, min(SOON, left), fresh=SOON)
+    return Plan(actions, progress, left)
+
+
+def _await_node(seen: Observed, pool: Pool) -> Plan:
+    nodes = _joined(seen)
+    if len(nodes) == 1 and nodes[0].spec.provider_id:
+        return _bind(seen, nodes[0])
+    left = _left(seen, pool, seen.policy.registration_timeout)
+    if left <= 0:
+        text = f"The VM of agent pool {pool.name} has not become a node of the cluster"
+        return _over_time(seen, text, "registration")
+    if len(nodes) > 1:
+        return Plan(
+            progress=Progress(_waiting_for_node(pool, nodes), _several(nodes)), look_again=left
+        )
+    return Plan(progress=Progress(_waiting_for_node(pool, nodes)), look_again=left)
+
+
+def _waiting_for_node(pool: Pool, nodes: list[Node]) -> Step:
+    if not pool.running:
+        text = f"Agent pool {pool.name} is stopped; start it, or delete it to have it made again."
+    elif nodes:
+        text = f"Agent pool {pool.name} is made; its node is not yet known by one provider ID."
+    else:
+        text = f"Agent pool {pool.name} is made; its VM has yet to join the cluster."
+    return Step("waiting", "WaitingForNode", text)
+
+
+def _several(nodes: list[Node]) -> Step:
+    names = ", ".join(sorted(node.metadata.name for node in nodes))
+    return Step("failed", "MultipleNodesFound", f"Instead of one node there are {names}.")
+
+
+def _replace_failed(seen: Observed, pool: Pool) -> Plan:
+    """A pool that failed is deleted at once, since it may cost; then its failure is waited out."""
+    failure = classify("pool", None, pool.phase, pool.error)
+    if failure.kind == "capacity" and seen.policy.on_insufficient_capacity == "delete":
+        return _give_up(failure.reason, failure.message)
+    progress = Progress(_told(failure))
+    if seen.undeletable is not None and seen.now < seen.undeletable.until:
+        wait = (seen.undeletable.until - seen.now).total_seconds()
+        return Plan(progress=progress, look_again=wait)
+    return Plan((DeletePool(pool), Remember(failure)), progress)
+
+
+def _over_time(seen: Observed, what: str, which: str) -> Plan:
+    minutes = getattr(seen.policy, f"{which}_timeout") / 60
+    text = f"{what} within {minutes:g} min."
+    if seen.policy.on_timeout == "delete":
+        return _give_up("LaunchTimeout" if which == "launch" else "RegistrationTimeout", text)
+    return Plan(progress=Progress(Step("failed", "LaunchFailed", text)))
+
+
+def _give_up(reason: str, text: str) -> Plan:
+    return Plan((DeleteClaim(reason, text),))
+
+
+def _left(seen: Observed, pool: Pool, timeout: float) -> float:
+    """Seconds left of a timeout that runs from the request for the pool."""
+    begun = seen.claim.started or made_at(pool) or seen.claim.created or seen.now
+    return (begun + timedelta(seconds=timeout) - seen.now).total_seconds()
+
+
+def _joined(seen: Observed) -> list[Node]:
+    return [node for node in seen.nodes if not node.deleting]
+
+
+def _follow(seen: Observed) -> Plan:
+    """The claim has had its node: keep what is told of it true, and go when the node goes."""
+    claim = seen.claim
+    leaving = [node for node in seen.nodes if node.deleting]
+    upgrading = seen.pool is not None and seen.pool.upgrading
+    if upgrading:
+        released = tuple(ReleaseNode(node) for node in leaving if held(node))
+        return _stay(seen, released)
+    for node in leaving:
+        if node.metadata.name == claim.node_name:
+            return _node_deleted(seen, node)
+    return _stay(seen)
+
+
+def _node_deleted(seen: Observed, node: Node) -> Plan:
+    """Somebody deleted the node; AKS does so too while it upgrades a pool, hence a fresh look."""
+    gone_for = (seen.now - (node.metadata.deletion_timestamp or seen.now)).total_seconds()
+    if seen.view_age is None or seen.view_age > max(gone_for, 0.0) + SOON:
+        return Plan(look_again=1.0, fresh=0.0)
+    return _give_up("NodeDeleted", f"Node {node.metadata.name} was deleted.")
+
+
+def _stay(seen: Observed, actions: tuple[ReleaseNode, ...] = ()) -> Plan:
+    """The bound node, or the only one that is left in its pool, is the claim's."""
+    nodes = _joined(seen)
+    bound = [node for node in nodes if node.metadata.name == seen.claim.node_name]
+    chosen = bound or (nodes if len(nodes) == 1 else [])
+    if chosen and chosen[0].spec.provider_id:
+        plan = _bind(seen, chosen[0])
+        return Plan((*actions, *plan.actions), plan.progress, plan.look_again)
+    lacking = (
+        _several(nodes)
+        if len(nodes) > 1
+        else Step("waiting", "NodeNotFound", "The claim's node is not in the cluster.")
+    )
+    registered = None if seen.claim.is_true("Registered") else lacking
+    return Plan(actions, Progress(DONE, registered, None, trouble=lacking))
+
+
+def _bind(seen: Observed, node: Node) -> Plan:
+    claim = seen.claim
+    image = (seen.pool.image if seen.pool else "") or str(claim.status.get("imageID", ""))
+    bound = Bound(
+        node.metadata.name,
+        node.spec.provider_id,
+        image,
+        node.status.capacity,
+        node.status.allocatable,
+    )
+    if registration_patch(node, claim):
+        progress = Progress(DONE, DONE, _unless_done(claim.is_true("Initialized")), bound=bound)
+        return Plan((RegisterNode(node),), progress)
+    lacks = initialization(node, claim)
+    if claim.is_true("Initialized"):
+        trouble = None if lacks == DONE else lacks
+        return Plan(_marking(node, lacks), Progress(DONE, DONE, DONE, trouble, bound=bound))
+    return Plan(_marking(node, lacks), Progress(DONE, DONE, lacks, bound=bound))
+
+
+def _unless_done(done: bool) -> Step:
+    text = "The node has just been registered."
+    return DONE if done else Step("waiting", "NodeNotReady", text)
+
+
+def _marking(node: Node, lacks: Step) -> tuple[MarkInitialized, ...]:
+    return (MarkInitialized(node),) if lacks == DONE and initialized_patch(node) else ()

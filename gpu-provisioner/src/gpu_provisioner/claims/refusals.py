@@ -1,0 +1,86 @@
+"""What Azure last said no to, for as long as that has to be waited out.
+
+Invariant: nothing here is needed to be right, only to be polite: without it a claim would be tried
+again at once. After a restart the claims' own conditions stand in for it.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+from controlkit.clock import Clock
+from gpu_provisioner.azure.courses import Kind
+from gpu_provisioner.azure.errors import Failure
+from gpu_provisioner.claims.actions import Refusal
+from gpu_provisioner.claims.claim import Claim
+
+_RECOVERED: Final[dict[str, Kind]] = {
+    "QuotaExceeded": "quota",
+    "InsufficientCapacity": "capacity",
+    "InstanceTypeUnavailable": "size",
+}
+"""Reasons on a claim that tell the kind of failure beyond doubt."""
+
+_MAY_HAVE_PASSED: Final = frozenset({"credentials", "forbidden", "no-cluster", "transient"})
+
+
+class Refusals:
+    """The refusals that are being waited out, by claim."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._creating: dict[str, tuple[int, Refusal]] = {}
+        self._deleting: dict[str, Refusal] = {}
+
+    def creating(self, claim: Claim) -> Refusal | None:
+        """What Azure said when the claim's pool was to be made."""
+        noted = self._creating.get(claim.uid)
+        if noted is None:
+            return self._recovered(claim)
+        generation, refusal = noted
+        # Somebody has edited the claim since: that may have been the cure.
+        return refusal if generation == claim.generation else None
+
+    def deleting(self, claim: Claim) -> Refusal | None:
+        """What Azure said when the claim's pool was to be deleted."""
+        return self._deleting.get(claim.uid)
+
+    def note(self, claim: Claim, failure: Failure) -> None:
+        """Has a failure waited out, longer the more often it comes in a row."""
+        if claim.deleting:
+            self._deleting[claim.uid] = self._next(self.deleting(claim), failure)
+        else:
+            refusal = self._next(self.creating(claim), failure)
+            self._creating[claim.uid] = (claim.generation, refusal)
+
+    def forget(self, uid: str) -> None:
+        """The claim has its node, or is gone."""
+        self._creating.pop(uid, None)
+        self._deleting.pop(uid, None)
+
+    def forgive(self) -> None:
+        """Azure answers again: what concerned everybody need not be waited out."""
+        self._creating = {
+            uid: noted
+            for uid, noted in self._creating.items()
+            if noted[1].failure.kind not in _MAY_HAVE_PASSED
+        }
+        self._deleting = {
+            uid: noted
+            for uid, noted in self._deleting.items()
+            if noted.failure.kind not in _MAY_HAVE_PASSED
+        }
+
+    def _next(self, before: Refusal | None, failure: Failure) -> Refusal:
+        again = before is not None and before.failure.kind == failure.kind
+        attempts = before.attempts + 1 if before is not None and again else 1
+        until = self._clock.now() + timedelta(seconds=failure.wait(attempts))
+        return Refusal(failure, attempts, until)
+
+    def _recovered(self, claim: Claim) -> Refusal | None:
+        told = claim.conditions.get("Launched")
+        kind = _RECOVERED.get(told.reason) if told is not None else None
+        if told is None or kind is None or told.status == "True":
+            return None
+        failure = Failure(kind, told.message)
+        since = told.since or self._clock.now()
+        return Refusal(failure, 1, since + timedelta(seconds=failure.wait(1)))

@@ -1,0 +1,106 @@
+"""Decides how to remove what was made for a claim: a pure function of what was observed.
+
+Invariant: the claim is let go only after Azure said that its pool is gone; pods are asked to leave
+first, as long as there is a node that they could run on; a pool that is still being made is
+deleted at once.
+"""
+
+from gpu_provisioner.azure.pools import Pool
+from gpu_provisioner.binding import belongs
+from gpu_provisioner.claims.actions import (
+    Action,
+    ConfirmGone,
+    Cordon,
+    DeletePool,
+    Evict,
+    Observed,
+    Plan,
+    Release,
+    ReleaseNode,
+)
+from gpu_provisioner.claims.progress import Progress, Step
+from gpu_provisioner.nodes.eviction import next_to_leave, remaining
+from gpu_provisioner.nodes.registration import cordoned, held
+from gpuapis.core import Node
+
+DRAIN_AGAIN = 1.0
+LOOK_AGAIN = 5.0
+
+
+def tear_down(seen: Observed) -> Plan:
+    """The next step towards the end of a claim whose deletion was asked for."""
+    claim = seen.claim
+    if not claim.held:
+        return Plan()
+    nodes = tuple(node for node in seen.nodes if held(node))
+    asked = claim.started is not None or claim.is_true("Launched")
+    if seen.pool is None and not asked and not nodes:
+        return Plan((Release(),))
+    if seen.view_age is None or seen.blind is not None:
+        blind = seen.blind
+        return Plan(progress=_ending(blind.reason, blind.message) if blind else None)
+    return _remove(seen, nodes)
+
+
+def _remove(seen: Observed, nodes: tuple[Node, ...]) -> Plan:
+    """Takes away what is left: pods, then the pool, then the node's object, then the claim."""
+    name = seen.claim.name
+    if seen.pool is None:
+        return _finish(seen, nodes, (ConfirmGone(name),))
+    if not belongs(seen.pool, seen.claim):
+        # The name has gone to another pool, which can only be since ours was gone.
+        return _finish(seen, (), ())
+    if seen.pool.state == "Deleting":
+        text = f"AKS is removing agent pool {name} and its VM."
+        return Plan(tuple(ReleaseNode(node) for node in nodes), _ending("PoolDeleting", text))
+    return _drain(seen, nodes) or _delete(seen, seen.pool, nodes)
+
+
+def _finish(seen: Observed, nodes: tuple[Node, ...], first: tuple[Action, ...]) -> Plan:
+    if held_up := _held_up(seen):
+        return held_up
+    return Plan((*first, *(ReleaseNode(node) for node in nodes), Release()))
+
+
+def _drain(seen: Observed, nodes: tuple[Node, ...]) -> Plan | None:
+    """Has the pods leave; None when nothing that runs on the nodes is in the way any more."""
+    deadline = seen.claim.drain_deadline
+    if deadline is not None and seen.now >= deadline:
+        return None
+    left = remaining(seen.pods, seen.now)
+    open_nodes = tuple(node for node in nodes if not cordoned(node))
+    # While a node is open to new pods, seeing none on it proves nothing.
+    if not left and not open_nodes:
+        return None
+    actions: tuple[Action, ...] = (
+        *(Cordon(node) for node in open_nodes),
+        *(Evict(pod) for pod in next_to_leave(left)),
+    )
+    names = ", ".join(sorted(f"{pod.metadata.namespace}/{pod.metadata.name}" for pod in left)[:3])
+    text = f"{len(left)} pods have to leave first: {names}." if left else "The node is cordoned."
+    return Plan(actions, _ending("Draining", text), DRAIN_AGAIN)
+
+
+def _delete(seen: Observed, pool: Pool, nodes: tuple[Node, ...]) -> Plan:
+    if held_up := _held_up(seen):
+        return held_up
+    text = f"AKS is asked to remove agent pool {pool.name} and its VM."
+    released = tuple(ReleaseNode(node) for node in nodes)
+    return Plan((DeletePool(pool), *released), _ending("PoolDeleting", text))
+
+
+def _held_up(seen: Observed) -> Plan | None:
+    """Azure has just said no; None when it may be asked again."""
+    refused = seen.undeletable
+    busy = seen.pool is not None and seen.pool.state == "InProgress"
+    if refused is None or seen.now >= refused.until:
+        return None
+    if refused.failure.kind == "conflict" and not busy:
+        return None  # the operation that was in the way has ended
+    wait = (refused.until - seen.now).total_seconds()
+    progress = _ending(refused.failure.reason, refused.failure.message)
+    return Plan((), progress, wait, fresh=LOOK_AGAIN)
+
+
+def _ending(reason: str, text: str) -> Progress:
+    return Progress(None, None, None, ending=Step("waiting", reason, text))
