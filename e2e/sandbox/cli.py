@@ -34,6 +34,8 @@ COMMANDS = (
     Command("down", "sandbox.cluster.down", "end the sandbox and remove all it made but its logs"),
     Command("doctor", "sandbox.cluster.doctor", "say what this machine lacks for which level"),
     Command("demo", "sandbox.demo.command", "one Workspace from `kubectl apply` to an answer"),
+    Command("bench-control-plane", "sandbox.bench.control_plane", "nothing to ready, in seconds"),
+    Command("bench-idle", "sandbox.bench.idle", "memory of each controller at rest"),
     Command("bench-storm", "sandbox.bench.storm", "apply many Workspaces at once and measure"),
 )
 
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _explain(words: Sequence[str]) -> int:
-    lines = [f"  {command.verb:<12} {command.summary}" for command in COMMANDS]
+    lines = [f"  {command.verb:<20} {command.summary}" for command in COMMANDS]
     usage = "\n".join(["usage: python -m sandbox VERB [--help] …", "", *lines])
     if words and words[0] in {"-h", "--help"}:
         print(usage)

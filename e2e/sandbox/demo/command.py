@@ -1,21 +1,20 @@
-"""The verb `python -m sandbox demo`."""
+"""One Workspace from `kubectl apply` to a model's answer, and back to nothing, on show.
+
+Brings a sandbox up and takes it down again, however the demo ends.
+"""
 
 import argparse
 import asyncio
-import sys
-from pathlib import Path
 
 from rich.console import Console
 
-from sandbox.demo.follow import DemoError
+from sandbox.cluster.state import REPOSITORY, sandbox_folder
 from sandbox.demo.story import Stage, play
 from sandbox.nodes.kubelet import obstacles
 
-REPOSITORY = Path(__file__).parents[3]
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the verb's options."""
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declares the verb's options."""
     parser.add_argument(
         "--level",
         type=int,
@@ -25,19 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace, folder: Path) -> int:
-    """Run the demo; exit status 0 when everything it shows was true."""
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the demo; exit status 0 when everything it shows was true."""
     console = Console(highlight=False)
     missing = obstacles()
-    level = options.level or (1 if missing else 2)
+    level: int = arguments.level or (1 if missing else 2)
     if level == 1 and missing:
         console.print(f"level 1: a local process stands in for the pod; {'; '.join(missing)}")
-    try:
-        asyncio.run(play(Stage(REPOSITORY, folder, level), console))
-    except DemoError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("demo: stopped; nothing was left running", file=sys.stderr)
-        return 130
+    asyncio.run(play(Stage(REPOSITORY, sandbox_folder(), level), console))
     return 0

@@ -15,11 +15,12 @@ from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
 from sandbox.demo.display import Display
 from sandbox.demo.phases import PHASES, Claim, Seen, explanation, reached
+from sandbox.errors import SandboxError
 
 POLL_SECONDS = 0.25
 
 
-class DemoError(Exception):
+class DemoError(SandboxError):
     """The demo cannot go on; the text says why in one line."""
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key
 from sandbox.aks.client import ControlClient
+from sandbox.cluster.state import State
 from sandbox.demo.display import Display
 from sandbox.demo.follow import DemoError, until_gone, until_ready
 from sandbox.demo.phases import Seen
@@ -64,7 +65,7 @@ async def play(stage: Stage, console: Console) -> None:
     Raises:
         DemoError: a step failed; the text says which and why.
     """
-    if (stage.folder / "state.json").exists():
+    if State.load(stage.folder) is not None:
         raise DemoError("a sandbox is up already: take it down first with `make sandbox-down`")
     async with _sandbox(stage, console):
         environment = stage.environment()
