@@ -1,0 +1,1 @@
+"""Drivers that make the nodes of an emulated agent pool."""
