@@ -145,6 +145,7 @@ def _model(tokenizer: Any) -> Any:
         eos_token_id=ends,
         pad_token_id=tokenizer.pad_token_id,
         suppress_tokens=_unprintable(tokenizer, keep=ends),
+        begin_suppress_tokens=ends,  # so that no answer is empty
     )
     assert model.num_parameters() == PARAMETERS, model.num_parameters()
     return model

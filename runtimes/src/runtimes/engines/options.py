@@ -1,0 +1,35 @@
+"""What an engine is told, in plain values that cost nothing to import."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How weights are put into memory; the names are those of the flags."""
+
+    torch_dtype: str = "auto"
+    device_map: str = "auto"
+    load_in_4bit: bool = False
+    load_in_8bit: bool = False
+    chat_template: str = ""
+
+    @property
+    def quantization(self) -> str:
+        """For metrics and listings."""
+        if self.load_in_4bit:
+            return "4bit"
+        return "8bit" if self.load_in_8bit else "none"
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What to load, how, and what each request may ask for; None leaves it to the model or machine."""
+
+    name: str
+    folder: Path
+    revision: str = ""
+    loading: LoadOptions = LoadOptions()
+    max_new_tokens: int = 1024
+    max_model_len: int | None = None
+    threads: int | None = None

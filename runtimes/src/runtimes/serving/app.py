@@ -1,0 +1,72 @@
+"""The HTTP application: probes, metrics and the chat interface over one deployment.
+
+While the model loads, everything but the metrics answers 503, so no probe passes too early; while the server
+drains, it stays alive but not ready.
+"""
+
+from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from runtimes.engines.contract import Refused
+from runtimes.serving.chat import chat_routes
+from runtimes.serving.deployment import Deployment
+from runtimes.serving.hardware import report
+from runtimes.serving.limits import BodyLimit
+from runtimes.serving.observe import Observe
+from runtimes.serving.refusals import add_refusals
+
+
+def application(deployment: Deployment) -> ASGIApp:
+    """The ASGI application of a server."""
+    app = FastAPI(title="Model server", version="0.1.0")
+    add_refusals(app)
+    _probes(app, deployment)
+    _metrics(app, deployment)
+    app.include_router(chat_routes(deployment))
+    return Observe(BodyLimit(app, deployment.settings.max_body_bytes), deployment.metrics)
+
+
+def _probes(app: FastAPI, deployment: Deployment) -> None:
+    gate = deployment.gate
+
+    def check_alive() -> None:
+        """Raise `Refused` unless the model is loaded and able to answer."""
+        if gate.phase == "loading":
+            gate.check()
+        if problems := deployment.problems():
+            raise Refused(500, "; ".join(problems))
+
+    @app.get("/")
+    async def root() -> dict[str, str]:
+        check_alive()
+        return {"message": "Server is running"}
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        check_alive()
+        return {"status": "Healthy"}
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        check_alive()
+        return {"status": "Healthy"}
+
+    @app.get("/ready")
+    async def ready() -> dict[str, str]:
+        gate.check()
+        check_alive()
+        return {"status": "Ready"}
+
+
+def _metrics(app: FastAPI, deployment: Deployment) -> None:
+    @app.get("/metrics", response_class=Response)
+    def metrics() -> Response:
+        return Response(
+            generate_latest(deployment.metrics.registry), media_type=CONTENT_TYPE_LATEST
+        )
+
+    @app.get("/metrics.json")
+    def metrics_json() -> JSONResponse:
+        return JSONResponse(report())

@@ -1,0 +1,162 @@
+"""From settings to a model that answers: weights, engine, first token, with progress all the way.
+
+Everything slow happens on threads, so the port answers from the first second.
+"""
+
+import asyncio
+import importlib
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import structlog
+
+from runtimes.engines.contract import Engine
+from runtimes.engines.options import EngineOptions, LoadOptions
+from runtimes.failure import Exit, StartupFailure
+from runtimes.serving.deployment import Deployment
+from runtimes.serving.metrics import Metrics
+from runtimes.serving.settings import Settings
+from runtimes.weights import Plan, Source, Weights, find
+
+SAMPLE_SECONDS = 1.0
+LOG_SECONDS = 5.0
+SPEED_SAMPLES = 6
+
+EngineMaker = Callable[[EngineOptions], Engine]
+
+log = structlog.get_logger(__name__)
+
+
+def transformers_engine(options: EngineOptions) -> Engine:
+    """An engine on transformers; imported here because torch alone takes seconds."""
+    module = importlib.import_module("runtimes.engines.transformers_engine")
+    engine: Engine = module.TransformersEngine(options)
+    return engine
+
+
+async def bring_up(
+    deployment: Deployment, make_engine: EngineMaker, progress: "Progress"
+) -> Engine:
+    """Load the model and open the gate; raises `StartupFailure`."""
+    settings = deployment.settings
+    loop = asyncio.get_running_loop()
+    # Not the loop's own pool: that one is joined at exit, and a download would hold up SIGTERM.
+    thread = ThreadPoolExecutor(1, "bring-up")
+    template = chat_template(settings.chat_template)
+    weights = await loop.run_in_executor(thread, find, source(settings), progress.announce)
+    await progress.loading()
+    options = engine_options(settings, weights, template)
+    engine = await loop.run_in_executor(thread, make_engine, options)
+    info = await engine.load()
+    seconds = time.time() - psutil.Process().create_time()
+    deployment.metrics.loaded(info)
+    deployment.metrics.load_seconds.set(seconds)
+    deployment.engine = engine
+    deployment.gate.open()
+    log.info(
+        "ready",
+        model=info.name,
+        revision=info.revision,
+        folder=str(weights.folder),
+        dtype=info.dtype,
+        device=info.device,
+        max_model_len=info.max_model_len,
+        seconds=round(seconds, 1),
+    )
+    return engine
+
+
+def source(settings: Settings) -> Source:
+    """The part of the settings that says where weights come from."""
+    return Source(
+        pretrained_model_name_or_path=settings.pretrained_model_name_or_path,
+        revision=settings.revision,
+        allow_remote_files=settings.allow_remote_files,
+        download_dir=settings.download_dir,
+        hub_token_file=settings.hub_token_file,
+    )
+
+
+def engine_options(settings: Settings, weights: Weights, template: str) -> EngineOptions:
+    """The part of the settings that an engine needs."""
+    return EngineOptions(
+        name=settings.model_name,
+        folder=weights.folder,
+        revision=weights.commit,
+        loading=LoadOptions(
+            torch_dtype=settings.torch_dtype,
+            device_map=settings.device_map,
+            load_in_4bit=settings.load_in_4bit,
+            load_in_8bit=settings.load_in_8bit,
+            chat_template=template,
+        ),
+        max_new_tokens=settings.max_new_tokens_limit,
+        max_model_len=settings.max_model_len,
+        threads=settings.threads,
+    )
+
+
+def chat_template(given: str) -> str:
+    """The template itself: what holds a brace or a line break is one, anything else names a file."""
+    if not given or "{" in given or "\n" in given:
+        return given
+    try:
+        return Path(given).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupFailure(
+            Exit.SETTINGS, f"--chat_template {given} cannot be read: {error}"
+        ) from error
+
+
+class Progress:
+    """Keeps metrics and log up to date while a model is on its way."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._plan: Plan | None = None
+        self._samples: deque[tuple[float, int]] = deque(maxlen=SPEED_SAMPLES)
+        self.step = "looking for the model"
+
+    def announce(self, plan: Plan) -> None:
+        """A download begins; may be called from any thread."""
+        log.info("downloading", model=plan.model, commit=plan.commit, bytes=plan.total)
+        self.step = "downloading"
+        self._plan = plan
+
+    async def loading(self) -> None:
+        """The weights are here, and are now put into memory."""
+        await self._sample()
+        self._plan = None
+        self.step = "loading"
+
+    async def run(self) -> None:
+        """Report until cancelled."""
+        begin = last_line = time.monotonic()
+        while True:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            arrived = await self._sample()
+            now = time.monotonic()
+            if now - last_line >= LOG_SECONDS:
+                last_line = now
+                log.info(self.step, seconds=round(now - begin), **arrived)
+
+    async def _sample(self) -> dict[str, int]:
+        """Measure what is on disk; the numbers, for the log."""
+        plan = self._plan
+        if plan is None:
+            return {}
+        arrived = await asyncio.to_thread(plan.arrived)
+        self._samples.append((time.monotonic(), arrived))
+        (then, before), (now, after) = self._samples[0], self._samples[-1]
+        speed = (after - before) / (now - then) if now > then else 0.0
+        metrics = self._metrics
+        metrics.download_bytes.set(arrived)
+        metrics.download_total.set(plan.total)
+        metrics.download_speed.set(speed)
+        left = plan.total - arrived
+        metrics.download_remaining.set(left / speed if speed > 0 else -1 if left else 0)
+        return {"bytes": arrived, "of": plan.total, "bytes_per_second": round(speed)}

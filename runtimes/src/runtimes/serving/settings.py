@@ -1,0 +1,94 @@
+"""What the server can be told, with defaults, ranges and the text of `--help`.
+
+The only list of settings: flags, the YAML file and the environment all use these names.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseModel):
+    """Everything the server can be told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    pretrained_model_name_or_path: str = "/workspace/weights"
+    """folder with a model, or with --allow_remote_files an id on the model hub (org/name)"""
+    revision: str = "main"
+    """commit, tag or branch on the model hub; a commit never changes under you"""
+    allow_remote_files: bool = False
+    """download the model from the hub that HF_ENDPOINT names, if it is not on disk"""
+    download_dir: Path = Path("/workspace/weights")
+    """folder that downloads go to"""
+    hub_token_file: Path | None = None
+    """file with a token of the model hub, for models with restricted access"""
+    served_model_name: str = ""
+    """name in metrics and listings; default: the last part of the model's name"""
+    pipeline: Literal["text-generation", "conversational"] = "text-generation"
+    """what /chat asks for when a request has neither prompt nor messages; both always work"""
+    torch_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """type of the weights in memory; auto: as stored, but float32 on a CPU without AVX-512"""
+    device_map: Annotated[
+        str, Field(pattern=r"^(auto|balanced|balanced_low_0|sequential|cpu|cuda(:\d+)?)$")
+    ] = "auto"
+    """where layers go; auto: over all GPUs, or the CPU if there is none"""
+    load_in_4bit: bool = False
+    """quantize the weights to 4 bits while loading"""
+    load_in_8bit: bool = False
+    """quantize the weights to 8 bits while loading"""
+    trust_remote_code: bool = False
+    """refused: code from a model's repository is never run"""
+    chat_template: str = ""
+    """Jinja chat template, as a file or inline; default: the model's own"""
+    max_model_len: Annotated[int, Field(ge=16)] | None = None
+    """longest prompt and answer together, in tokens; default: the model's own"""
+    max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
+    """most tokens that one answer may have"""
+    max_queue: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """requests that may wait; the next gets 429"""
+    request_timeout: Seconds = 180
+    """seconds for one request, waiting included; then 504"""
+    drain_timeout: Seconds = 60
+    """seconds that running requests get after SIGTERM"""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
+    """longest request body; longer ones get 413"""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """CPU threads for the model; default: the container's CPU limit, or all cores"""
+    host: str = "0.0.0.0"
+    """address to listen on"""
+    port: Port = 5000
+    """port to listen on; 0: any free one"""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """least important lines to log"""
+    termination_log: Path = Path("/dev/termination-log")
+    """file, if it exists, that gets the reason when the server cannot start"""
+    config_file: Path | None = None
+    """YAML file with any of these settings, named as the flags"""
+
+    @field_validator("trust_remote_code")
+    @classmethod
+    def _never_trusts(cls, value: bool) -> bool:
+        if value:
+            raise ValueError(
+                "code from a model's repository is never run; "
+                "phi-3, falcon, mistral and others need none"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_quantization(self) -> Self:
+        if self.load_in_4bit and self.load_in_8bit:
+            raise ValueError("load_in_4bit and load_in_8bit exclude each other: choose one")
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """The name that metrics, logs and listings use."""
+        return (
+            self.served_model_name or self.pretrained_model_name_or_path.rstrip("/").split("/")[-1]
+        )
