@@ -6,6 +6,7 @@ model card say which model stands in for all.
 """
 
 import argparse
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -259,6 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM; exit code 2 says that a flag must change."""
     flags = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         if flags.build_with:
             build_model(flags.folder, flags.build_with)
@@ -275,7 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = uvicorn.Config(
             application(folder, token=token), log_config=None, access_log=False, lifespan="off"
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after its own end
+            uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 
