@@ -1,0 +1,99 @@
+"""A real API server, the chart's objects in it, and the controller as a process."""
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from workspace_world import Bench, ControllerProcess, World
+from workspace_world.process import NAMESPACE
+from workspace_world.waiting import eventually, free_port
+
+from controlkit.errors import NotFound
+from controlkit.kube.client import KubeClient
+from gpuapis.core import Node
+from gpuapis.machine import Machine
+from gpuapis.nodeclaim import NodeClaim
+from gpuapis.workspace import Workspace
+from sandbox import tools
+from sandbox.controlplane import ControlPlane
+from sandbox.processes import clean_environment
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="session")
+def controller_process(
+    control_plane: ControlPlane, apply_crds: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ControllerProcess]:
+    """The chart installed, and the controller ready to be started under its ServiceAccount."""
+    port = free_port()
+    helm = tools.binaries() / "helm"
+    values = {
+        "replicaCount": "0",
+        "image.repository": "example.com/workspace",
+        "presetRegistryName": "registry.example.com/gpu",
+        "crds.install": "false",
+        "nvidiaDevicePlugin.enabled": "false",
+        "webhook.url": f"https://127.0.0.1:{port}/validate/workspace.kaito.sh",
+    }
+    sets = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    subprocess.run(
+        [
+            *(str(helm), "install", "workspace", str(ROOT / "charts/workspace"), *sets),
+            *("--namespace", NAMESPACE, "--create-namespace"),
+        ],
+        check=True,
+        capture_output=True,
+        env=clean_environment() | {"KUBECONFIG": str(control_plane.kubeconfig)},
+    )
+    kubeconfig = asyncio.run(control_plane.kubeconfig_for("workspace-sa", NAMESPACE))
+    folder = tmp_path_factory.mktemp("workspace-controller")
+    process = ControllerProcess(kubeconfig, folder, port)
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def controller(controller_process: ControllerProcess) -> ControllerProcess:
+    """The controller, running."""
+    if controller_process.process is None:
+        controller_process.start()
+    return controller_process
+
+
+@pytest.fixture
+async def bench(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Bench]:
+    """A namespace of one's own and a world that serves it; all Workspaces are gone at the end."""
+    client = await KubeClient.connect(
+        user_agent="test", field_manager="test", kubeconfig=control_plane.kubeconfig
+    )
+    async with client, asyncio.TaskGroup() as group:
+        world = World(client)
+        running = group.create_task(world.run())
+        yield Bench(client, world, namespace)
+        world.release, world.failure = True, None
+        await _clean(client, namespace)
+        running.cancel()
+
+
+async def _clean(client: KubeClient, namespace: str) -> None:
+    """Leaves nothing to the next test, whether or not a controller runs."""
+    for found in (await client.list(Workspace, namespace=namespace)).items:
+        await client.delete(Workspace.RESOURCE, found.key)
+        with contextlib.suppress(NotFound):
+            patch = {"metadata": {"finalizers": None}}
+            await client.merge_patch(Workspace.RESOURCE, found.key, patch)
+    for view in (Machine, NodeClaim):
+        for claim in (await client.list(view)).items:
+            await client.delete(view.RESOURCE, claim.key)
+
+    async def look() -> bool:
+        left = [(await client.list(view)).items for view in (Machine, NodeClaim)]
+        return not any(left)
+
+    await eventually(look, "all claims of the test are gone")
+    for node in (await client.list(Node)).items:
+        await client.delete(Node.RESOURCE, node.key)

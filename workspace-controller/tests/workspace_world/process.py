@@ -1,0 +1,93 @@
+"""The controller as a process, run as the chart's Deployment would run it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sandbox.processes import Process, clean_environment, spawn
+from workspace_world.waiting import free_port
+
+NAMESPACE = "kaito-workspace"
+
+
+@dataclass
+class ControllerProcess:
+    """The controller, run as the chart's Deployment would run it."""
+
+    kubeconfig: Path
+    folder: Path
+    webhook_port: int
+    process: Process | None = None
+    health_port: int = 0
+
+    def start(self, **environment: str) -> None:
+        self.stop()
+        self.health_port = free_port()
+        env = clean_environment() | {
+            "KUBECONFIG": str(self.kubeconfig),
+            "SYSTEM_NAMESPACE": NAMESPACE,
+            "PRESET_REGISTRY_NAME": "registry.example.com/gpu",
+            "MODEL_HUB_ENDPOINT": "http://hub.example.com",
+            "WEBHOOK_PORT": str(self.webhook_port),
+            "WEBHOOK_URL": f"https://127.0.0.1:{self.webhook_port}/validate/workspace.kaito.sh",
+            "HEALTH_PROBE_BIND_ADDRESS": f"127.0.0.1:{self.health_port}",
+            "METRICS_BIND_ADDRESS": f"127.0.0.1:{free_port()}",
+            # A killed leader's term would cost every restart 15 seconds.
+            "LEADER_ELECT": "false",
+            "LOG_LEVEL": "debug",
+            "PYTHONASYNCIODEBUG": "0",
+            **environment,
+        }
+        self.process = spawn(
+            "workspace-controller",
+            [sys.executable, "-m", "workspace_controller"],
+            log=self.folder / "controller.log",
+            env=env,
+        )
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        assert self.process is not None
+        deadline = time.monotonic() + 30
+        said = ""
+        while time.monotonic() < deadline:
+            self.process.ensure_alive()
+            with contextlib.suppress(httpx.TransportError):
+                answer = httpx.get(f"http://127.0.0.1:{self.health_port}/readyz", trust_env=False)
+                if answer.is_success:
+                    return
+                said = answer.text
+            time.sleep(0.03)
+        pytest.fail(f"the controller is not ready: {said}\n{self.process.log_tail(60)}")
+
+    def metrics(self) -> str:
+        return httpx.get(f"http://127.0.0.1:{self.health_port}/metrics", trust_env=False).text
+
+    def kill(self) -> None:
+        """As `kill -9`."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGKILL)
+        assert self.process.child is not None
+        self.process.child.wait()
+        self.process = None
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send(signal.SIGTERM)
+            assert self.process.child is not None
+            try:
+                status = self.process.child.wait(timeout=12)
+            except subprocess.TimeoutExpired:
+                self.process.send(signal.SIGKILL)
+                status = self.process.child.wait()
+            log = self.process.log_tail(40)
+            self.process = None
+            assert status == 0, f"the controller ended with {status}:\n{log}"
