@@ -14,7 +14,7 @@ from sandbox.aks.arguments import Arguments, parsed
 from sandbox.aks.emulator import Emulator
 from sandbox.aks.pki import Pki, ensure_pki
 from sandbox.aks.store import StateInUseError
-from sandbox.nodes.load import load
+from sandbox.nodes.load import loaded
 
 
 def main() -> int:
@@ -38,8 +38,8 @@ async def run(arguments: Arguments) -> None:
         loop.add_signal_handler(number, stop.set)
 
     async with AsyncExitStack() as stack:
-        driver = await load(arguments.driver, arguments.driver_options)
-        stack.push_async_callback(driver.close)
+        options = arguments.driver_options
+        driver = await stack.enter_async_context(loaded(arguments.driver, options))
         emulator = await stack.enter_async_context(
             Emulator.start(
                 arguments.state,

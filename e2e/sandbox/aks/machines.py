@@ -6,23 +6,17 @@ the same tasks and ends in the same place. A driver that fails is asked again un
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 import structlog
 
-from controlkit.errors import ControlError
 from sandbox.aks.records import Instance, Moment, Pool
 from sandbox.aks.tasks import Tasks
 from sandbox.aks.wire import node_spec
 from sandbox.aks.world import World
 from sandbox.nodes.driver import NodeBootError, NodeConditions, NodeDriver, NodeSpec
+from sandbox.nodes.patience import until_done
 
 log = structlog.get_logger(__name__)
-
-FIRST_RETRY: Final = 0.2
-LAST_RETRY: Final = 10.0
-DRIVER_DEADLINE: Final = 300.0
-"""Seconds (of the wall clock) for one call of the driver."""
 
 
 class Machines:
@@ -79,7 +73,7 @@ class Machines:
         status, reason, message = (
             ("True", "KubeletReady", "kubelet is posting ready status")
             if ready
-            else ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
+            else ("False", "KubeletNotReady", "container runtime is down")
         )
         await self._driver.set_condition(self._spec(pool, vm), "Ready", status, reason, message)
         return True
@@ -137,17 +131,7 @@ class Machines:
     async def _drive(
         self, what: str, call: Callable[[NodeSpec], Awaitable[None]], spec: NodeSpec
     ) -> None:
-        delay = FIRST_RETRY
-        while True:
-            try:
-                async with asyncio.timeout(DRIVER_DEADLINE):
-                    await call(spec)
-            except (ControlError, OSError, TimeoutError) as error:
-                log.warning("node driver failed", call=what, node=spec.name, why=str(error))
-            else:
-                return
-            await self._world.clock.sleep(delay)
-            delay = min(delay * 2, LAST_RETRY)
+        await until_done(self._world.clock, f"{what} {spec.name}", lambda: call(spec))
 
     async def _sleep_until(self, moment: Moment) -> None:
         await self._world.clock.sleep(moment - self._world.now())

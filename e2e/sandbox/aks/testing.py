@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
@@ -24,7 +24,7 @@ from azure.mgmt.containerservice.models import AgentPool
 
 from sandbox.aks.client import ControlClient
 from sandbox.aks.emulator import Emulator
-from sandbox.aks.pki import Pki
+from sandbox.aks.pki import Pki, ensure_pki
 from sandbox.aks.settings import Cluster, Settings
 from sandbox.nodes.driver import NodeDriver
 
@@ -120,6 +120,13 @@ class Starter:
     pki: Pki
     token_file: Path
     port: int = 0
+
+    @classmethod
+    def within(cls, folder: Path) -> Self:
+        """Prepares a folder: certificates, and what a pod would find as its token."""
+        token_file = folder / "token"
+        token_file.write_text("an-assertion")
+        return cls(folder / "state", ensure_pki(folder / "pki", ["127.0.0.1"]), token_file)
 
     @contextlib.asynccontextmanager
     async def __call__(

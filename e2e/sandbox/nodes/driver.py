@@ -60,7 +60,7 @@ class NodeDriver(Protocol):
         ...
 
     async def close(self) -> None:
-        """Ends what the driver runs on this machine; Nodes stay as they are."""
+        """Lets go of what the driver holds; Nodes and real VMs stay as they are."""
         ...
 
 

@@ -5,6 +5,8 @@ plane or the model runtime cost nothing where they are not used.
 """
 
 import importlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,18 +40,24 @@ class DriverOptions:
     runtime_python: Path
 
 
-async def load(name: str, options: DriverOptions) -> NodeDriver:
-    """Returns the driver of that name, ready for use; the caller closes it.
+@asynccontextmanager
+async def loaded(name: str, options: DriverOptions) -> AsyncIterator[NodeDriver]:
+    """Provides the driver of that name, and closes it at the end.
 
     Raises:
         controlkit.errors.ControlError: the cluster can't be reached with this kubeconfig.
     """
-    if name == "none":
-        return NoNodes()
-    module = importlib.import_module(f"sandbox.nodes.{name}")
-    driver: NodeDriver
-    if name == "kubelet":
-        driver = module.KubeletDriver(options.sandbox)
-    else:
-        driver = await module.connect(options)
-    return driver
+    async with AsyncExitStack() as stack:
+        driver: NodeDriver
+        match name:
+            case "none":
+                driver = NoNodes()
+            case "kubelet":
+                driver = importlib.import_module("sandbox.nodes.kubelet").KubeletDriver(
+                    options.sandbox
+                )
+            case _:
+                module = importlib.import_module(f"sandbox.nodes.{name}")
+                driver = await stack.enter_async_context(module.connected(options))
+        stack.push_async_callback(driver.close)
+        yield driver
