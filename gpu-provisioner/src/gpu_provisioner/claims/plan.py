@@ -131,7 +131,7 @@ def _launch(seen: Observed, pool: Pool) -> Plan:
             return _await_node(seen, pool)
         case "Failed":
             return _replace_failed(seen, pool)
-        case "Deleting":
+        case "Deleting":  # pragma: no branch  (no fifth state)
             text = f"Agent pool {pool.name} is being removed, to be made again."
             again = Step("waiting", "PoolCreating", text)
             return Plan(progress=Progress(_told(seen.refused.failure) if seen.refused else again))
