@@ -20,7 +20,6 @@ from sandbox.nodes.kubelet import cgroups, files, labels, subnets
 from sandbox.nodes.kubelet.network import name_servers
 from sandbox.nodes.kubelet.settings import Paths, Settings
 from sandbox.nodes.kubelet.vms import VM
-from sandbox.processes import Process
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,20 @@ class Machines:
         default_factory=lambda: defaultdict(threading.Lock), repr=False
     )
 
-    def boot(self, spec: NodeSpec, settings: Settings) -> Process | None:
-        """Starts the VM; returns None when it runs already."""
+    def boot(self, spec: NodeSpec, settings: Settings) -> None:
+        """Starts the VM, unless it runs."""
         with self._locks[spec.name]:
             vm = self._vm(spec.name)
             if vm.runs():
-                return None
+                return
             self._remove(vm)  # a crash may have left its disk
             plan = self._plan(spec, settings)
             self._lay_out(plan, settings)
-            return vm.start()
+            vm.start()
+
+    def runs(self, name: str) -> bool:
+        """Says whether the VM is on."""
+        return self._vm(name).runs()
 
     def remove(self, name: str) -> None:
         """Ends the VM and removes its disk, control groups and subnet; no effect without one."""

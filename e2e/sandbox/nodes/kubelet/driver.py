@@ -16,7 +16,6 @@ from sandbox.nodes.driver import NodeSpec
 from sandbox.nodes.kubelet.boot import Machines
 from sandbox.nodes.kubelet.labels import divide
 from sandbox.nodes.kubelet.settings import Paths, Settings
-from sandbox.processes import Process
 
 REGISTRATION_SECONDS = 120.0
 POLL_SECONDS = 0.2
@@ -25,6 +24,10 @@ GPU = "nvidia.com/gpu"
 
 class NotRegisteredError(SandboxError):
     """A VM booted and its Node did not appear; the text shows the ends of its logs."""
+
+
+class VMEndedError(Exception):
+    """A VM went off while its Node was waited for."""
 
 
 class KubeletDriver:
@@ -40,20 +43,18 @@ class KubeletDriver:
 
         Raises:
             NotPreparedError: the sandbox has no level 2.
-            NotRegisteredError: no Node within two minutes; the VM is off again.
+            NotRegisteredError: no Node within two minutes, or the VM went off; it is off now.
         """
         settings = Settings.load(self._paths)
-        process = await asyncio.to_thread(self._machines.boot, spec, settings)
+        await asyncio.to_thread(self._machines.boot, spec, settings)
         admin = await self._connected(settings)
         try:
             async with asyncio.timeout(REGISTRATION_SECONDS):
-                await _registered(admin, spec.name, process)
-        except TimeoutError as error:
+                await self._registered(admin, spec.name)
+        except (TimeoutError, VMEndedError) as error:
             logs = self._ends_of_logs(spec.name)
             await asyncio.to_thread(self._machines.remove, spec.name)
-            raise NotRegisteredError(
-                f"node {spec.name} did not register in {REGISTRATION_SECONDS:.0f} s\n{logs}"
-            ) from error
+            raise NotRegisteredError(f"node {spec.name} did not register\n{logs}") from error
         if by_cloud := divide(spec.labels).by_cloud:
             patch = {"metadata": {"labels": dict(by_cloud)}}
             await admin.call("PATCH", _node(spec.name), patch, content_type=MERGE)
@@ -88,6 +89,19 @@ class KubeletDriver:
         credential = authority.issue("sandbox-admin", organizations=("system:masters",))
         return Admin.connect(settings.url, authority.credential.certificate, credential)
 
+    async def _registered(self, admin: Admin, name: str) -> None:
+        while True:
+            try:
+                await admin.call("GET", _node(name))
+            except AdminError as error:
+                if error.status != httpx.codes.NOT_FOUND:
+                    raise
+            else:
+                return
+            if not await asyncio.to_thread(self._machines.runs, name):
+                raise VMEndedError
+            await asyncio.sleep(POLL_SECONDS)
+
     def _ends_of_logs(self, name: str) -> str:
         folder = self._paths.nodes / name / "log"
         parts = [self._paths.log(name), folder / "containerd.log", folder / "kubelet.log"]
@@ -96,20 +110,6 @@ class KubeletDriver:
 
 def _node(name: str) -> str:
     return f"/api/v1/nodes/{name}"
-
-
-async def _registered(admin: Admin, name: str, process: Process | None) -> None:
-    while True:
-        if process:
-            process.ensure_alive()
-        try:
-            await admin.call("GET", _node(name))
-        except AdminError as error:
-            if error.status != httpx.codes.NOT_FOUND:
-                raise
-        else:
-            return
-        await asyncio.sleep(POLL_SECONDS)
 
 
 def _tail(path: Path, lines: int = 15) -> str:

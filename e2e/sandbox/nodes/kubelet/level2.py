@@ -22,7 +22,7 @@ from sandbox.nodes.kubelet.boot import Machines
 from sandbox.nodes.kubelet.driver import KubeletDriver
 from sandbox.nodes.kubelet.requirements import install_packages, obstacles
 from sandbox.nodes.kubelet.settings import Paths, Settings
-from sandbox.nodes.kubelet.vms import SYSTEM_PATH, end, processes
+from sandbox.nodes.kubelet.vms import SYSTEM_PATH, end, end_all, processes
 from sandbox.processes import Process, clean_environment, spawn
 
 KUBE_PROXY = "kube-proxy"
@@ -58,6 +58,7 @@ class Level2:
         self._paths = Paths(folder.resolve())
         self._plane = plane
         self._say = say
+        self._kube_proxy: Process | None = None
 
     async def start(self, *, record: Callable[[Process], None] = lambda _: None) -> None:
         """Installs and builds what is missing, boots a node for the controllers, routes Services.
@@ -111,18 +112,20 @@ class Level2:
                 kubeconfig=login, node=SYSTEM_NODE.name, health_port=health, metrics_port=metrics
             )
         )
-        process = spawn(
+        self._kube_proxy = spawn(
             KUBE_PROXY,
             [str(self._plane.bin / KUBE_PROXY), *_kube_proxy_arguments(self._paths)],
             log=self._paths.log(KUBE_PROXY),
             env=clean_environment(PATH=SYSTEM_PATH),
             guarded=False,
         )
-        record(process)
-        await _routes(process, f"http://127.0.0.1:{health}/healthz")
+        record(self._kube_proxy)
+        await _routes(self._kube_proxy, f"http://127.0.0.1:{health}/healthz")
 
     async def close(self) -> None:
         """Ends and undoes all of it; see `cleanup`."""
+        if self._kube_proxy:
+            await self._kube_proxy.stop(grace=0.0)
         await asyncio.to_thread(cleanup, self._paths.sandbox)
 
 
@@ -157,8 +160,7 @@ def cleanup(folder: Path) -> None:
     paths = Paths(folder.resolve())
     arguments = _kube_proxy_arguments(paths)
     end(processes(lambda argv: argv[1:] == arguments))
-    prefix = f"{paths.nodes}/"
-    end(processes(lambda argv: argv[-1].startswith(prefix) and "-I" in argv))
+    end_all(paths.nodes)
     machines = Machines(paths)
     for name in machines.names():
         machines.remove(name)

@@ -8,6 +8,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from sandbox.errors import SandboxError
 from sandbox.nodes.kubelet import machine
-from sandbox.processes import Process, clean_environment, spawn, start_time
+from sandbox.processes import clean_environment, start_time
 
 END_SECONDS = 10.0
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -32,12 +33,22 @@ class VM:
     folder: Path
     log: Path
 
-    def start(self) -> Process:
-        """Boots what the folder describes; the VM outlives the calling process."""
-        program = [sys.executable, "-I", machine.__file__, str(self.folder)]
-        environment = clean_environment(PATH=SYSTEM_PATH)
-        command = [*_UNSHARE, *program]
-        return spawn(self.folder.name, command, log=self.log, env=environment, guarded=False)
+    def start(self) -> None:
+        """Boots what the folder describes.
+
+        The VM is no child of ours, nor of anyone who would end with us: it outlives its starter.
+        """
+        program = (sys.executable, "-I", machine.__file__)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            subprocess.run(
+                ["setsid", "--fork", *_UNSHARE, *program, str(self.folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=clean_environment(PATH=SYSTEM_PATH),
+                check=True,
+            )
 
     def runs(self) -> bool:
         """Says whether a process of the VM is there."""
@@ -57,8 +68,18 @@ class VM:
             shutil.rmtree(self.folder)
 
     def _pids(self) -> list[int]:
-        wanted = str(self.folder)
-        return processes(lambda argv: machine.__file__ in argv and argv[-1] == wanted)
+        return processes(lambda argv: _vm_folder(argv) == self.folder)
+
+
+def end_all(folder: Path) -> None:
+    """Ends every VM whose own folder is, or was, in `folder`."""
+    end(processes(lambda argv: (found := _vm_folder(argv)) is not None and found.parent == folder))
+
+
+def _vm_folder(argv: list[str]) -> Path | None:
+    """The folder that a VM's process names last, behind the program; None for other processes."""
+    program = Path(machine.__file__).name
+    return Path(argv[-1]) if len(argv) > 2 and Path(argv[-2]).name == program else None
 
 
 def end(pids: Iterable[int]) -> None:
