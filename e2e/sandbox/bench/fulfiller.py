@@ -19,6 +19,7 @@ from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 
 AnyClaim = Machine | NodeClaim
+Claims = Cache[Machine] | Cache[NodeClaim]
 CALLS_AT_ONCE = 16
 
 STEPS: Final[Mapping[type[AnyClaim], tuple[str, ...]]] = {
@@ -38,7 +39,7 @@ class Fulfiller:
     def __post_init__(self) -> None:
         self._due: asyncio.Queue[tuple[float, AnyClaim]] = asyncio.Queue()
 
-    def follow(self, cache: Cache[Machine] | Cache[NodeClaim]) -> None:
+    def follow(self, cache: Claims) -> None:
         """Serves the claims of a cache; call it before the cache is filled."""
         cache.subscribe(self._seen)
 

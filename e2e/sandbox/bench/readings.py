@@ -9,9 +9,8 @@ from pathlib import Path
 import psutil
 
 from controlkit.cache import Cache
-from gpuapis.machine import Machine
-from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
+from sandbox.bench.fulfiller import AnyClaim, Claims
 
 CONDITIONS = ("ResourceReady", "WorkspaceReady")
 
@@ -34,9 +33,7 @@ class Readings:
         """Sets the clock to zero."""
         self.started = asyncio.get_running_loop().time()
 
-    def follow(
-        self, workspaces: Cache[Workspace], claims: Cache[Machine] | Cache[NodeClaim]
-    ) -> None:
+    def follow(self, workspaces: Cache[Workspace], claims: Claims) -> None:
         """Takes notes of what these caches show from now on."""
         workspaces.subscribe(self._workspace)
         claims.subscribe(self._claim)
@@ -44,7 +41,7 @@ class Readings:
     def _now(self) -> float:
         return asyncio.get_running_loop().time() - self.started
 
-    def _claim(self, _: Machine | NodeClaim | None, new: Machine | NodeClaim | None) -> None:
+    def _claim(self, _: AnyClaim | None, new: AnyClaim | None) -> None:
         if new is not None:
             self.claims.setdefault(new.metadata.name, self._now())
 

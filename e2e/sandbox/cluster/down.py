@@ -16,7 +16,7 @@ from sandbox.nodes.kubelet import cleanup
 
 # Their data goes too, so there is nothing they could still save; the last one goes last.
 _CONTROL_PLANE = ("kwok", "kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd")
-_TRACES = ("data", "pki", "kubeconfig", "env", "state.json")
+_TRACES = ("data", "pki", "kubeconfig", "*env", "state.json")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +57,8 @@ async def bring_down(folder: Path, say: Callable[[str], None]) -> None:
 
 def remove_traces(folder: Path) -> None:
     """Deletes the files of a sandbox that has ended, all but its logs."""
-    for name in _TRACES:
-        path = folder / name
+    for path in [path for pattern in _TRACES for path in folder.glob(pattern)]:
         if path.is_dir():
             shutil.rmtree(path)
         else:
-            path.unlink(missing_ok=True)
+            path.unlink()

@@ -57,6 +57,10 @@ class Ground:
         """The address of this host that its pods can reach."""
         return self.plane.layout.advertise
 
+    def replicas(self, part: str) -> int:
+        """How many pods a part of the product gets where it runs in pods."""
+        return 0 if part in self.settings.without else 1
+
     def record(self, process: Process) -> None:
         """Writes a process down, so that `down` ends it."""
         self.state.programs[process.name] = Program.of(process)

@@ -16,7 +16,7 @@ from sandbox.errors import SandboxError
 from sandbox.processes import Process
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-PARTS = ("emulator", "gpu-provisioner", "workspace-controller")
+PARTS = ("gpu-provisioner", "workspace-controller")
 
 Nodes = Literal["simulated", "process", "kubelet"]
 

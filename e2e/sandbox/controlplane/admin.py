@@ -5,7 +5,7 @@ Every call ends within its deadline; an answer that is not a success raises with
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,9 @@ class Admin:
             "PATCH", f"{path}?fieldManager=sandbox&force=true", manifest, content_type=APPLY
         )
 
-    async def token(self, service_account: str, namespace: str, *, seconds: int) -> str:
+    async def token(
+        self, service_account: str, namespace: str, *, seconds: int, audiences: Iterable[str] = ()
+    ) -> str:
         """Returns a token of a ServiceAccount, made by the TokenRequest API."""
         answer = await self.call(
             "POST",
@@ -94,7 +96,7 @@ class Admin:
             {
                 "apiVersion": "authentication.k8s.io/v1",
                 "kind": "TokenRequest",
-                "spec": {"expirationSeconds": seconds},
+                "spec": {"expirationSeconds": seconds, "audiences": list(audiences)},
             },
         )
         token: str = answer["status"]["token"]
