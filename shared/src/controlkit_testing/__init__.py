@@ -2,5 +2,6 @@
 
 from controlkit_testing.api import Hang, MemoryApi
 from controlkit_testing.clock import FakeClock, LoopClock
+from controlkit_testing.proxy import CutProxy
 
-__all__ = ["FakeClock", "Hang", "LoopClock", "MemoryApi"]
+__all__ = ["CutProxy", "FakeClock", "Hang", "LoopClock", "MemoryApi"]

@@ -87,6 +87,7 @@ class Reflector(Generic[T]):
             self._fails = 0 if healthy else self._fails + 1
             if problem is None and healthy:
                 continue
+            self._report(problem)
             await self._clock.sleep(self._pause(problem))
 
     async def _follow(self) -> ControlError | None:
@@ -98,13 +99,6 @@ class Reflector(Generic[T]):
         except ControlError as error:
             if isinstance(error, Expired | NotFound):
                 self._listed = False
-            log.warning(
-                "watch interrupted" if self._listed else "list needed",
-                kind=self.name,
-                reason=error.reason,
-                detail=error.message,
-                failures=self._fails,
-            )
             return error
         return None
 
@@ -152,6 +146,15 @@ class Reflector(Generic[T]):
         self.cache.replace([], "")
         self._version = ""
         self._fails = 0
+
+    def _report(self, problem: ControlError | None) -> None:
+        log.warning(
+            "watch broken off" if self._listed else "list needed",
+            kind=self.name,
+            reason=problem.reason if problem else "Closed",
+            detail=problem.message if problem else "the API server closed a watch at once",
+            failures=self._fails,
+        )
 
     def _pause(self, problem: ControlError | None) -> float:
         """Seconds until the next try, at most half of them given away to chance."""

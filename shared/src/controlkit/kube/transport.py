@@ -7,10 +7,12 @@ Invariant: every request carries fresh credentials and a deadline, and ends as b
 import asyncio
 import importlib.util
 import os
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 _LIBRARY = "kubernetes_asyncio"
 _REFRESH_SECONDS = 60.0
+_WARNING = re.compile(r'^\d{3} \S+ "(.*)"$')  # RFC 7234, 5.5: code, agent, text
 
 
 @contextmanager
@@ -193,7 +196,7 @@ class Transport:
     async def _credentials(self) -> dict[str, str]:
         try:
             settings = await self._configuration.auth_settings()
-        except (_config.ConfigException, OSError) as error:
+        except (_config.ConfigException, OSError, yaml.YAMLError) as error:
             raise Transient("NoCredentials", f"cannot read the credentials: {error}") from error
         return {each["key"]: each["value"] for each in settings.values()}
 
@@ -201,7 +204,8 @@ class Transport:
         for warning in response.headers.getall("Warning", ()):
             if warning not in self._warned and len(self._warned) < 1000:
                 self._warned.add(warning)
-                log.warning("API server warns", call=call, warning=warning)
+                text = _WARNING.sub(r"\1", warning).replace('\\"', '"')
+                log.warning("API server warns", call=call, warning=text)
         if response.status >= 400:
             status = Status.parse(answer, response.status)
             raise refusal(call, status, response.headers.get("Retry-After"))
@@ -225,21 +229,16 @@ async def _load_kubeconfig(configuration: Any, paths: list[Path]) -> None:
         persist_config=False,
     )
     user = _current_user(paths)
-    if token_file := user.get("tokenFile"):
-        configuration.refresh_api_key_hook = _fresh(_token_reader(Path(token_file)))
+    if "tokenFile" in user or "token" in user:
+        configuration.refresh_api_key_hook = _fresh(partial(_read_token, paths))
     elif "exec" in user:
-
-        async def run_plugin() -> str:
-            await loader.load_from_exec_plugin()
-            return str(loader.token)
-
-        configuration.refresh_api_key_hook = _fresh(run_plugin)
+        configuration.refresh_api_key_hook = _fresh(partial(_run_plugin, loader))
 
 
 def _current_user(paths: list[Path]) -> dict[str, Any]:
-    """The user of the current context, with its token file made absolute.
+    """The user of the current context, with its token file as a path.
 
-    The library reads a token file once, keeps its line end, and never looks again.
+    The library reads tokens once, keeps the line end of a file, and never looks again.
     """
     context = ""
     users: dict[str, dict[str, Any]] = {}
@@ -259,18 +258,19 @@ def _current_user(paths: list[Path]) -> dict[str, Any]:
     return users.get(contexts.get(context, {}).get("user", ""), {})
 
 
-def _token_reader(path: Path) -> Callable[[], Awaitable[str]]:
-    async def read() -> str:
-        return _bearer(path)
+async def _read_token(paths: list[Path]) -> str:
+    """The current user's token as the files hold it now: whoever renews it replaces them."""
+    user = _current_user(paths)
+    source = user.get("tokenFile")
+    token = source.read_text() if source else str(user.get("token", ""))
+    if not token.strip():
+        raise OSError(f"there is no token in {source or ':'.join(map(str, paths))}")
+    return f"Bearer {token.strip()}"
 
-    return read
 
-
-def _bearer(path: Path) -> str:
-    token = path.read_text().strip()
-    if not token:
-        raise OSError(f"{path} is empty")
-    return f"Bearer {token}"
+async def _run_plugin(loader: Any) -> str:
+    await loader.load_from_exec_plugin()
+    return str(loader.token)
 
 
 def _fresh(obtain: Callable[[], Awaitable[str]]) -> Callable[[Any], Awaitable[None]]:
