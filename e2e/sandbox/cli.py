@@ -34,6 +34,7 @@ COMMANDS = (
     Command("down", "sandbox.cluster.down", "end the sandbox and remove all it made but its logs"),
     Command("doctor", "sandbox.cluster.doctor", "say what this machine lacks for which level"),
     Command("demo", "sandbox.demo.command", "one Workspace from `kubectl apply` to an answer"),
+    Command("images", "sandbox.images.command", "build all images whole, with buildah"),
     Command("bench-control-plane", "sandbox.bench.control_plane", "nothing to ready, in seconds"),
     Command("bench-idle", "sandbox.bench.idle", "memory of each controller at rest"),
     Command("bench-storm", "sandbox.bench.storm", "apply many Workspaces at once and measure"),
