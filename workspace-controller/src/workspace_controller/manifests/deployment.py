@@ -17,9 +17,15 @@ from workspace_controller.presets.catalog import Preset
 
 
 def deployment_digest(workspace: Workspace) -> str:
-    """The hash of what the user wrote about the workload; the number of pods is not part of it."""
+    """The hash of what the user wrote about the workload; the number of pods is not part of it.
+
+    Defaults are left out: one that a later CRD adds must not look like an edit.
+    """
     assert workspace.inference is not None
-    return digest(workspace.inference.manifest(), workspace.resource.label_selector.manifest())
+    asked = (workspace.inference, workspace.resource.label_selector)
+    return digest(
+        *(part.model_dump(mode="json", by_alias=True, exclude_defaults=True) for part in asked)
+    )
 
 
 def deployment(workspace: Workspace, preset: Preset | None, source: ModelSource) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Invariant: a malformed entry stops the process at start, naming the entry and th
 Workspace ever meets half a preset.
 """
 
-import difflib
 import re
 from datetime import timedelta
 from functools import cache
@@ -15,6 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from workspace_controller.nearest import nearest
 from workspace_controller.quantities import to_bytes
 
 
@@ -81,8 +81,7 @@ class Catalog:
 
     def nearest(self, name: str) -> str | None:
         """The known name that a mistyped one most likely meant."""
-        close = difflib.get_close_matches(name.lower(), self.names, n=1)
-        return close[0] if close else None
+        return nearest(name, self._presets)
 
 
 @cache

@@ -4,7 +4,6 @@ Invariant: the table is the file `skus.yaml` and nothing else; a size that is no
 unknown, never guessed.
 """
 
-import difflib
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -14,6 +13,7 @@ from typing import Annotated, Final
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from workspace_controller.nearest import nearest
 from workspace_controller.quantities import GIB
 
 BFLOAT16_CAPABILITY: Final = 8.0
@@ -75,9 +75,7 @@ class SkuTable:
 
     def nearest(self, name: str) -> str | None:
         """The known name that a mistyped one most likely meant."""
-        by_lower = {sku.name.lower(): sku.name for sku in self.skus}
-        close = difflib.get_close_matches(name.lower(), by_lower, n=1)
-        return by_lower[close[0]] if close else None
+        return nearest(name, (sku.name for sku in self.skus))
 
 
 @cache

@@ -1,0 +1,278 @@
+"""The admission rules and the verdicts that follow from them."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from controlkit.admission import AdmissionRequest
+from gpuapis import labels
+from gpuapis.workspace import Workspace
+from workspace_controller.presets.catalog import Catalog, catalog
+from workspace_controller.skus.table import sku_table
+from workspace_controller.webhooks.review import Judge, review
+from workspace_controller.workspaces.target import Knowledge
+
+TODAY = date(2026, 11, 24)
+KNOWLEDGE = Knowledge(catalog(), sku_table("azure"))
+PHI = {"preset": {"name": "phi-3-mini-128k-instruct"}}
+FALCON = {"preset": {"name": "falcon-7b"}}
+TEMPLATE = {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}
+TUNING = {"preset": {"name": "falcon-7b"}, "input": {}, "output": {}}
+SIZE = "Standard_NC24ads_A100_v4"
+
+
+def manifest(
+    *,
+    name: str = "w",
+    notes: dict[str, str] | None = None,
+    selector: dict[str, Any] | None = None,
+    size: str | None = SIZE,
+    inference: dict[str, Any] | None = PHI,
+    **more: Any,
+) -> dict[str, Any]:
+    resource: dict[str, Any] = {"labelSelector": selector or {"matchLabels": {"apps": "x"}}}
+    if size is not None:
+        resource["instanceType"] = size
+    found = {
+        "metadata": {"name": name, "namespace": "n", "annotations": notes or {}},
+        "resource": resource | more.pop("resource", {}),
+        **more,
+    }
+    return found if inference is None else found | {"inference": inference}
+
+
+def workspace(**facts: Any) -> Workspace:
+    return Workspace.model_validate(manifest(**facts))
+
+
+def adapters(count: int) -> dict[str, Any]:
+    return PHI | {"adapters": [{"source": {"name": f"a{n}"}} for n in range(count)]}
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a-name-with-dots": ({"name": "a.b"}, "metadata.name 'a.b'"),
+    "a-name-too-long": ({"name": "a" * 64}, "at most 63 characters"),
+    "an-image-family": (
+        {"notes": {labels.NODE_IMAGE_FAMILY: "windows"}},
+        "'windows'; allowed: azurelinux, ubuntu",
+    ),
+    "a-reserved-key": (
+        {"selector": {"matchLabels": {labels.WORKSPACE: "x"}}},
+        "uses kaito.sh/workspace, which the controller sets itself",
+    ),
+    "a-reserved-key-in-an-expression": (
+        {
+            "selector": {
+                "matchExpressions": [
+                    {"key": "karpenter.kaito.sh/x", "operator": "In", "values": ["1"]}
+                ]
+            }
+        },
+        "karpenter.kaito.sh/x",
+    ),
+    "an-empty-selector": ({"selector": {"matchLabels": {}}}, "resource.labelSelector is empty"),
+    "both-kinds-of-work": ({"tuning": TUNING}, "inference and tuning are both given"),
+    "tuning": ({"inference": None, "tuning": TUNING}, "tuning: tuning is not served"),
+    "no-work": ({"inference": None}, "inference is missing"),
+    "preset-and-template": ({"inference": PHI | TEMPLATE}, "both of them is given"),
+    "neither": ({"inference": {}}, "neither of them is given"),
+    "an-unknown-preset": ({"inference": {"preset": {"name": "falcon"}}}, "Did you mean falcon-7b"),
+    "a-private-preset-without-image": (
+        {"inference": {"preset": {"name": "falcon-7b", "accessMode": "private"}}},
+        "presetOptions.image is empty",
+    ),
+    "a-config": ({"inference": PHI | {"config": "c"}}, "inference.config 'c'"),
+    "an-adapter": ({"inference": adapters(1)}, "adapters are not served by this version"),
+    "eleven-adapters": ({"inference": adapters(11)}, "has 11 entries; at most 10"),
+    "a-size-that-is-none": ({"size": "A100"}, "resource.instanceType 'A100' is not a GPU size"),
+    "a-size-too-small": (
+        {"size": "Standard_NV6ads_A10_v5"},
+        "gives it 4 GiB. Sizes that fit: Standard_NC4as_T4_v3",
+    ),
+    "a-size-without-nvidia": ({"size": "Standard_NG32ads_V620_v1"}, "needs NVIDIA"),
+    "a-template-without-size": ({"inference": TEMPLATE, "size": None}, "instanceType is empty"),
+    "a-template-without-containers": (
+        {"inference": {"template": {"spec": {}}}},
+        "inference.template.spec.containers",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_on_creation(case: str) -> None:
+    facts, words = REFUSED[case]
+    verdict = review(None, workspace(**facts), KNOWLEDGE, TODAY)
+    assert not verdict.allowed
+    assert words in verdict.message
+
+
+ALLOWED: dict[str, dict[str, Any]] = {
+    "a-preset": {},
+    "a-preset-without-size": {"size": None},
+    "a-template": {"inference": TEMPLATE},
+    "a-private-preset": {
+        "inference": {
+            "preset": {
+                "name": "falcon-7b",
+                "accessMode": "private",
+                "presetOptions": {"image": "example.com/x:1"},
+            }
+        }
+    },
+    "an-expression": {
+        "selector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["1"]}]}
+    },
+    "an-image-family": {"notes": {labels.NODE_IMAGE_FAMILY: " Ubuntu"}},
+    "a-load-balancer": {"notes": {labels.ENABLE_LOAD_BALANCER: "True"}},
+    "the-only-runtime": {"notes": {labels.RUNTIME: "transformers"}},
+}
+
+
+@pytest.mark.parametrize("case", ALLOWED)
+def test_allowed_on_creation_without_a_word(case: str) -> None:
+    verdict = review(None, workspace(**ALLOWED[case]), KNOWLEDGE, TODAY)
+    assert (verdict.allowed, verdict.message, verdict.warnings) == (True, "", ())
+
+
+WARNED: dict[str, tuple[dict[str, Any], str]] = {
+    "a-retired-size": ({"size": "Standard_NC6s_v3"}, "was retired on 2025-09-30"),
+    "an-emulated-format": (
+        {"size": "Standard_NC4as_T4_v3", "inference": FALCON},
+        "no native bfloat16",
+    ),
+    "a-size-that-we-do-not-know": (
+        {"size": "Standard_NC6sv3"},
+        "is not in our table, so its GPUs are not checked; did you mean Standard_NC6s_v3?",
+    ),
+    "a-size-like-no-other": ({"size": "Standard_N"}, "is not in our table"),
+    "a-bypassed-check": (
+        {"size": "Standard_NV6ads_A10_v5", "notes": {labels.BYPASS_RESOURCE_CHECKS: "true"}},
+        "needs 9 GiB of GPU memory",
+    ),
+    "a-load-balancer-misspelt": ({"notes": {labels.ENABLE_LOAD_BALANCER: "true"}}, "only True"),
+    "another-runtime": ({"notes": {labels.RUNTIME: "vllm"}}, "serves with transformers"),
+    "an-image-for-a-public-preset": (
+        {
+            "inference": {
+                "preset": {"name": "falcon-7b", "presetOptions": {"image": "example.com/x:1"}}
+            }
+        },
+        "although accessMode is public",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WARNED)
+def test_allowed_with_a_warning(case: str) -> None:
+    facts, words = WARNED[case]
+    verdict = review(None, workspace(**facts), KNOWLEDGE, TODAY)
+    assert verdict.allowed, verdict.message
+    assert words in "; ".join(verdict.warnings)
+
+
+def test_a_size_to_be_retired_is_announced() -> None:
+    early = date(2025, 1, 1)
+    verdict = review(None, workspace(size="Standard_NC6s_v3"), KNOWLEDGE, early)
+    assert "will be retired on 2025-09-30" in "; ".join(verdict.warnings)
+
+
+UPDATES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "another-count": ({}, {"resource": {"count": 3}}, ""),
+    "other-preferred-nodes": ({}, {"resource": {"preferredNodes": ["a"]}}, ""),
+    "another-size": ({}, {"size": "Standard_NC6s_v3"}, "instanceType cannot change"),
+    "another-selector": (
+        {},
+        {"selector": {"matchLabels": {"b": "c"}}},
+        "labelSelector cannot change",
+    ),
+    "another-preset": ({}, {"inference": FALCON}, "inference.preset cannot change"),
+    "a-template-for-a-preset": (
+        {},
+        {"inference": TEMPLATE},
+        "inference.template cannot be added or removed",
+    ),
+    "another-template": (
+        {"inference": TEMPLATE},
+        {"inference": {"template": {"spec": {"containers": [{"name": "a", "image": "c"}]}}}},
+        "",
+    ),
+    "a-broken-template": (
+        {"inference": TEMPLATE},
+        {"inference": {"template": {"spec": {"containers": []}}}},
+        "inference.template.spec.containers",
+    ),
+    "tuning-for-inference": (
+        {},
+        {"inference": None, "tuning": TUNING},
+        "inference cannot be added or removed",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UPDATES)
+def test_updates(case: str) -> None:
+    before, after, words = UPDATES[case]
+    verdict = review(workspace(**before), workspace(**after), KNOWLEDGE, TODAY)
+    assert verdict.allowed == (not words), verdict.message
+    assert words in verdict.message
+
+
+def test_what_was_wrong_before_does_not_lock_an_object() -> None:
+    """A preset leaves the catalogue: the Workspaces that use it can still be scaled."""
+    empty = Knowledge(Catalog(()), sku_table("azure"))
+    verdict = review(workspace(), workspace(resource={"count": 2}), empty, TODAY)
+    assert verdict.allowed, verdict.message
+
+
+def test_metadata_changes_pass_whatever_they_are() -> None:
+    assert review(workspace(), workspace(notes={labels.RUNTIME: "x"}), KNOWLEDGE, TODAY).allowed
+
+
+def test_what_is_being_deleted_passes() -> None:
+    gone = workspace(size="A100").model_copy(
+        update={
+            "metadata": workspace().metadata.model_copy(
+                update={"deletion_timestamp": "2026-01-01T00:00:00Z"}
+            )
+        }
+    )
+    assert review(workspace(), gone, KNOWLEDGE, TODAY).allowed
+
+
+def request(**facts: Any) -> AdmissionRequest:
+    kind = {"group": "kaito.sh", "version": "v1alpha1", "kind": "Workspace"}
+    return AdmissionRequest.model_validate(
+        {"uid": "1", "kind": kind, "operation": "CREATE", **facts}
+    )
+
+
+def judge(asked: AdmissionRequest) -> tuple[bool, str]:
+    verdict = Judge(KNOWLEDGE, lambda: TODAY)(asked)
+    return verdict.allowed, verdict.message
+
+
+BAD = manifest(size="A100")
+LEAVING = BAD | {"metadata": BAD["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        (request(object=manifest()), True),
+        (request(object=BAD), False),
+        (request(object=BAD, subResource="status"), True),
+        (request(object=BAD, oldObject=BAD, operation="UPDATE"), True),
+        (request(object=BAD, oldObject=manifest(), operation="UPDATE"), False),
+        (request(object=LEAVING, oldObject=manifest(), operation="UPDATE"), True),
+        (request(oldObject=BAD, operation="DELETE"), True),
+    ],
+)
+def test_requests_are_judged(asked: AdmissionRequest, allowed: bool) -> None:
+    assert judge(asked)[0] == allowed
+
+
+def test_an_object_that_cannot_be_read_is_refused_with_the_field() -> None:
+    allowed, message = judge(request(object=manifest(resource={"count": "many"})))
+    assert not allowed
+    assert message.startswith("resource.count: ")

@@ -1,0 +1,157 @@
+"""What a Workspace needs, or why it cannot be served."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from gpuapis.workspace import Workspace
+from workspace_controller.presets.catalog import catalog
+from workspace_controller.skus.table import sku_table
+from workspace_controller.workspaces.facts import Problem
+from workspace_controller.workspaces.target import Knowledge, Target, resolve
+
+TODAY = date(2026, 11, 24)
+PHI = {"preset": {"name": "phi-3-mini-128k-instruct"}}
+TEMPLATE = {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}
+
+
+def workspace(
+    size: str | None = "Standard_NC6s_v3",
+    inference: dict[str, Any] | None = PHI,
+    selector: dict[str, Any] | None = None,
+    status: dict[str, Any] | None = None,
+) -> Workspace:
+    resource: dict[str, Any] = {"labelSelector": selector or {"matchLabels": {"apps": "x"}}}
+    if size is not None:
+        resource["instanceType"] = size
+    return Workspace.model_validate(
+        {
+            "metadata": {"name": "w", "namespace": "n"},
+            "resource": resource,
+            "inference": inference,
+            "status": status or {},
+        }
+    )
+
+
+def resolved(seen: Workspace, *, byo: bool = False, cloud: str = "azure") -> Target | Problem:
+    return resolve(seen, Knowledge(catalog(), sku_table(cloud), byo), TODAY)
+
+
+TARGETS: dict[str, tuple[Workspace, dict[str, Any], tuple[str, int, str]]] = {
+    "the-size-asked-for": (workspace(), {}, ("Standard_NC6s_v3", 1, "50Gi")),
+    "the-spelling-of-the-table": (
+        workspace("standard_nc6s_v3"),
+        {},
+        ("Standard_NC6s_v3", 1, "50Gi"),
+    ),
+    "all-gpus-of-the-size": (workspace("Standard_NC12s_v3"), {}, ("Standard_NC12s_v3", 2, "50Gi")),
+    "a-size-we-do-not-know": (workspace("Standard_NC9_v9"), {}, ("Standard_NC9_v9", 1, "50Gi")),
+    "the-cheapest-size": (workspace(None), {}, ("Standard_NC4as_T4_v3", 1, "50Gi")),
+    "the-size-chosen-before": (
+        workspace(None, status={"instanceType": "Standard_NC8as_T4_v3"}),
+        {},
+        ("Standard_NC8as_T4_v3", 1, "50Gi"),
+    ),
+    "a-template": (workspace(inference=TEMPLATE), {}, ("Standard_NC6s_v3", 1, "0")),
+    "own-nodes-of-any-size": (workspace(None), {"byo": True}, ("", 1, "50Gi")),
+    "own-nodes-of-one-size-need-only-the-models-gpus": (
+        workspace("Standard_NC12s_v3"),
+        {"byo": True},
+        ("Standard_NC12s_v3", 1, "50Gi"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TARGETS)
+def test_targets(case: str) -> None:
+    seen, how, expected = TARGETS[case]
+    found = resolved(seen, **how)
+    assert isinstance(found, Target), found
+    assert (found.instance_type, found.gpus, found.disk) == expected
+
+
+PROBLEMS: dict[str, tuple[Workspace, dict[str, Any], str, str]] = {
+    "no-inference": (workspace(inference=None), {}, "NotServedByThisVersion", "tuning is not"),
+    "an-unknown-preset": (
+        workspace(inference={"preset": {"name": "phi-3"}}),
+        {},
+        "PresetUnknown",
+        "Did you mean phi-3-mini",
+    ),
+    "a-preset-like-no-other": (
+        workspace(inference={"preset": {"name": "zzz"}}),
+        {},
+        "PresetUnknown",
+        "not a known preset. Known: falcon-7b",
+    ),
+    "a-private-preset-without-image": (
+        workspace(inference={"preset": {"name": "falcon-7b", "accessMode": "private"}}),
+        {},
+        "PresetImageMissing",
+        "presetOptions.image is empty",
+    ),
+    "an-empty-selector": (
+        workspace(selector={"matchExpressions": []}),
+        {},
+        "LabelSelectorUnusable",
+        "would take any node",
+    ),
+    "a-selector-no-label-can-fulfil": (
+        workspace(selector={"matchExpressions": [{"key": "a", "operator": "Exists"}]}),
+        {},
+        "LabelSelectorUnusable",
+        "the expression on 'a' uses Exists",
+    ),
+    "a-selector-that-contradicts-itself": (
+        workspace(
+            selector={
+                "matchLabels": {"a": "1"},
+                "matchExpressions": [{"key": "a", "operator": "In", "values": ["2"]}],
+            }
+        ),
+        {},
+        "LabelSelectorUnusable",
+        "asked to have two values",
+    ),
+    "a-template-that-is-none": (
+        workspace(inference={"template": {"spec": {"containers": [{"image": "b"}]}}}),
+        {},
+        "TemplateRejected",
+        "inference.template.spec.containers.0.name",
+    ),
+    "a-size-of-another-cloud": (
+        workspace("p4d.24xlarge"),
+        {},
+        "InstanceTypeUnknown",
+        "Allowed: sizes that begin with Standard_N",
+    ),
+    "a-size-that-a-closed-table-lacks": (
+        workspace("p4d.24xlargo"),
+        {"cloud": "aws"},
+        "InstanceTypeUnknown",
+        "Did you mean p4d.24xlarge? Allowed: p4d.24xlarge, p4de.24xlarge",
+    ),
+    "no-size-for-a-template": (
+        workspace(None, inference=TEMPLATE),
+        {},
+        "InstanceTypeUnknown",
+        "a template does not say what it needs",
+    ),
+    "no-priced-size": (workspace(None), {"cloud": "aws"}, "NoInstanceTypeFits", "no priced size"),
+}
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_problems(case: str) -> None:
+    seen, how, reason, words = PROBLEMS[case]
+    found = resolved(seen, **how)
+    assert isinstance(found, Problem), found
+    assert found.reason == reason
+    assert words in found.message
+
+
+def test_an_in_expression_with_one_value_is_a_label() -> None:
+    one = {"matchExpressions": [{"key": "a", "operator": "In", "values": ["1"]}]}
+    assert isinstance(resolved(workspace(selector=one)), Target)
