@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.cluster import charts
 from sandbox.cluster.azure import TOKEN_AUDIENCE, Azure
 from sandbox.cluster.charts import PROVISIONER, WORKSPACE, Release
 from sandbox.cluster.ground import Ground
@@ -132,7 +131,7 @@ async def _start(
     kubeconfig = await ground.plane.kubeconfig_for(
         release.service_account, release.namespace, seconds=TOKEN_SECONDS
     )
-    environment = await charts.deployment_environment(ground, release)
+    environment = await ground.helm.environment(release)
     environment |= {"KUBECONFIG": str(kubeconfig), **own}
     _env_file(ground, name).write_text(shell_exports(environment))
     if name in ground.settings.without:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from sandbox.cluster.charts import Helm
 from sandbox.cluster.state import Program, Settings, State
 from sandbox.controlplane import ControlPlane
 from sandbox.controlplane.pki import Authority
@@ -56,6 +57,11 @@ class Ground:
     def host_address(self) -> str:
         """The address of this host that its pods can reach."""
         return self.plane.layout.advertise
+
+    @property
+    def helm(self) -> Helm:
+        """Installs charts here."""
+        return Helm(self.bin / "helm", self.kubeconfig, self.plane.admin)
 
     def replicas(self, part: str) -> int:
         """How many pods a part of the product gets where it runs in pods."""

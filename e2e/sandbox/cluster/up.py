@@ -7,33 +7,22 @@ A sandbox that cannot be brought up leaves nothing running.
 
 import argparse
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-from sandbox.cluster import azure, charts, controllers, kwok, models
-from sandbox.cluster.charts import PROVISIONER, WORKSPACE
+from sandbox.cluster.build import build
 from sandbox.cluster.down import bring_down, remove_traces
-from sandbox.cluster.ground import Ground
 from sandbox.cluster.interrupts import run_interruptibly
 from sandbox.cluster.progress import Progress
 from sandbox.cluster.state import (
     PARTS,
     Nodes,
-    Program,
     Settings,
     State,
     sandbox_folder,
-    shell_exports,
     sole_owner,
 )
-from sandbox.controlplane import ControlPlane
-from sandbox.controlplane.addresses import free_ports, host_address
 from sandbox.errors import SandboxError
-from sandbox.nodes.kubelet import Level2
-from sandbox.processes import Process
-
-LOOPBACK = "127.0.0.1"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -128,96 +117,10 @@ async def bring_up(folder: Path, settings: Settings, progress: Progress) -> None
     state = State(settings=settings)
     state.save(folder)
     try:
-        await _build(folder, state, progress)
+        await build(folder, state, progress)
     except BaseException:
         progress.say("that failed; ending what was started")
         await bring_down(folder, progress.say)
         raise
     state.ready = True
     state.save(folder)
-
-
-async def _build(folder: Path, state: State, progress: Progress) -> None:
-    with progress.step("control plane"):
-        plane = await ControlPlane.launch(
-            folder,
-            controllers=True,
-            guarded=False,
-            # Pods of real nodes have to reach it; without them only this host's programs do.
-            bind=host_address() if state.settings.level == 2 else "127.0.0.1",
-            record=_recorder(folder, state),
-        )
-    ground = Ground(folder, state, plane, progress.say)
-    state.endpoints["apiserver"] = plane.url
-    if state.settings.level == 2:
-        await _populate_with_pods(ground, progress)
-    else:
-        await _populate_with_processes(ground, progress)
-    _write_env(ground)
-
-
-async def _populate_with_processes(ground: Ground, progress: Progress) -> None:
-    """Level 1: everything on this host's loopback address."""
-    emulator_port, hub_port, *others = free_ports(7)
-    ports = controllers.Ports(*others)
-    hub = ""
-    if ground.settings.nodes == "simulated":
-        kwok.start(ground)
-    else:
-        with progress.step("model hub"):
-            hub = await models.start(ground, host=LOOPBACK, port=hub_port)
-    with progress.step("emulated AKS"):
-        aks = await azure.start(ground, host=LOOPBACK, port=emulator_port)
-    with progress.step("charts"):
-        values = controllers.workspace_values(ground, replicas=0, hub=hub)
-        await charts.install(ground, WORKSPACE, values | controllers.webhook_values(ports))
-        await charts.install(
-            ground,
-            PROVISIONER,
-            controllers.provisioner_values(aks, replicas=0, ca=ground.plane.ca),
-        )
-    with progress.step("controllers"):
-        await controllers.start_provisioner(ground, ports)
-        await controllers.start_workspace_controller(ground, ports)
-
-
-async def _populate_with_pods(ground: Ground, progress: Progress) -> None:
-    """Level 2: real nodes; pods reach the emulator and the hub at this host's address."""
-    address = ground.host_address
-    emulator_port, hub_port = free_ports(2)
-    with progress.step("real nodes"):
-        await Level2(ground.folder, ground.plane, say=ground.say).start(record=ground.record)
-    with progress.step("model hub"):
-        hub = await models.start(ground, host=address, port=hub_port)
-    with progress.step("emulated AKS"):
-        aks = await azure.start(ground, host=address, port=emulator_port)
-    with progress.step("charts and controllers"):
-        await charts.install(
-            ground,
-            PROVISIONER,
-            controllers.provisioner_values(
-                aks, replicas=ground.replicas("gpu-provisioner"), ca=ground.plane.ca
-            ),
-        )
-        await charts.install(
-            ground,
-            WORKSPACE,
-            controllers.workspace_values(
-                ground, replicas=ground.replicas("workspace-controller"), hub=hub
-            ),
-        )
-
-
-def _recorder(folder: Path, state: State) -> Callable[[Process], None]:
-    def record(process: Process) -> None:
-        state.programs[process.name] = Program.of(process)
-        state.save(folder)
-
-    return record
-
-
-def _write_env(ground: Ground) -> None:
-    exports = {"KUBECONFIG": str(ground.kubeconfig), "PATH": str(ground.bin)}
-    if url := ground.state.endpoints.get("emulator"):
-        exports |= {"EMULATOR_URL": url, "EMULATOR_CA": str(ground.plane.ca)}
-    (ground.folder / "env").write_text(shell_exports(exports))
