@@ -172,6 +172,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
             if self.claims[name].phase == "deleting":
                 raise StaleError
             return
+        assert all(c.slot != order.slot for c in self.claims.values()), "the slot is not empty yet"
         self.claims[name] = Made(order.slot, order.attempt, self.now)
         self.bought.append(name)
 
