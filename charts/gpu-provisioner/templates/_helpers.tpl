@@ -29,14 +29,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- /* The settings of the cluster: NAME: value, or the list that older releases took. */ -}}
 {{- define "gpu-provisioner.env" -}}
-{{- if kindIs "map" .Values.controller.env -}}
-{{- range $name, $value := .Values.controller.env }}
-{{- if ne (toString $value) "" }}
-- name: {{ $name }}
-  value: {{ $value | quote }}
+{{- range $key, $item := .Values.controller.env }}
+{{- if not (kindIs "map" $item) }}
+- name: {{ $key }}
+  value: {{ $item | quote }}
+{{- else if hasKey $item "valueFrom" }}
+- {{- toYaml $item | nindent 2 }}
+{{- else }}
+- name: {{ $item.name }}
+  value: {{ $item.value | quote }}
 {{- end }}
 {{- end }}
-{{- else -}}
-{{- toYaml .Values.controller.env }}
-{{- end -}}
 {{- end -}}
