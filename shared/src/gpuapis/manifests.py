@@ -24,39 +24,30 @@ PROVISIONER_CHART = "charts/gpu-provisioner/templates/crds"
 
 
 def workspace_crd() -> dict[str, Any]:
-    """The Workspace's definition: one schema under two versions."""
-    instance = Column("Instance", "string", ".resource.instanceType")
+    """The Workspace's definition: one schema under two versions.
+
+    Both show the same columns: `kubectl get` asks for the newest version, and what people and
+    scripts are used to see must not depend on that.
+    """
+    columns = (
+        Column("Instance", "string", ".resource.instanceType"),
+        _condition("ResourceReady"),
+        _condition("InferenceReady"),
+        _condition("WorkspaceReady"),
+        AGE,
+        _condition("JobStarted", 1),
+        _condition("WorkspaceSucceeded", 1),
+        Column("TargetNodeCount", "integer", ".status.targetNodeCount", 1),
+        Column("State", "string", ".status.state", 1),
+    )
     return crd(
         Workspace,
         singular="workspace",
         short_names=("wk", "wks"),
         categories=("workspace",),
         versions=(
-            Version(
-                "v1alpha1",
-                storage=True,
-                columns=(
-                    instance,
-                    _condition("ResourceReady"),
-                    _condition("InferenceReady"),
-                    _condition("WorkspaceReady"),
-                    AGE,
-                ),
-            ),
-            Version(
-                "v1beta1",
-                storage=False,
-                columns=(
-                    instance,
-                    _condition("ResourceReady"),
-                    _condition("InferenceReady"),
-                    _condition("JobStarted"),
-                    _condition("WorkspaceSucceeded"),
-                    Column("TargetNodeCount", "integer", ".status.targetNodeCount"),
-                    Column("State", "string", ".status.state"),
-                    AGE,
-                ),
-            ),
+            Version("v1alpha1", storage=True, columns=columns),
+            Version("v1beta1", storage=False, columns=columns),
         ),
     )
 
