@@ -46,8 +46,11 @@ async def test_it_lists_rarely_while_nothing_happens_and_often_while_something_d
         pools.end(NAME, "InProgress")
         await clock.advance(60)
         assert heard == [None, frozenset({NAME})]
-        await clock.advance(30)
-        assert pools.count("list") == 6
+        # 2, 4, 6, 9, 13.5, 20.25 and 30 s after the change, then every 10 s.
+        await clock.advance(31)
+        assert pools.count("list") == 10
+        await clock.advance(100)
+        assert pools.count("list") == 20
 
 
 async def test_a_look_can_be_asked_for_but_not_more_than_one_a_second() -> None:

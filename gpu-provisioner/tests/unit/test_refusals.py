@@ -83,6 +83,17 @@ def test_after_a_restart_the_claim_s_own_words_stand_in() -> None:
     assert recovered.until == NOW - timedelta(minutes=5) + timedelta(seconds=300)
 
 
+def test_a_refusal_that_was_taken_from_the_claim_does_not_get_younger_by_being_told() -> None:
+    refusals = Refusals(FakeClock())
+    text = "used up Next try after 12:05:00 UTC."
+    first = refusals.creating(claim(told=(condition("Launched", "False", "QuotaExceeded", text),)))
+    later = condition("Launched", "False", "QuotaExceeded", text)._replace(since=NOW)
+    again = refusals.creating(claim(told=(later,)))
+    assert first is not None
+    assert first.failure.message == "used up"
+    assert again == first
+
+
 def test_after_a_restart_a_size_that_is_not_offered_is_still_final() -> None:
     told = claim(told=(condition("Launched", "False", "InstanceTypeUnavailable", "…"),))
     recovered = Refusals(FakeClock()).creating(told)

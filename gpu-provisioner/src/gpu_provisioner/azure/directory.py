@@ -18,7 +18,10 @@ from gpu_provisioner.azure.turns import Turns
 log = structlog.get_logger()
 
 BUSY_EVERY = 10.0
-"""Seconds between two LISTs while an operation runs somewhere."""
+"""Seconds between two LISTs while an operation runs somewhere; less while it is young."""
+
+YOUNG_EVERY = 2.0
+"""Seconds between two LISTs just after something changed."""
 
 IDLE_EVERY = 60.0
 """Seconds between two LISTs while nothing is expected to happen."""
@@ -47,6 +50,7 @@ class PoolDirectory:
         self._wanted = asyncio.Event()
         self._due = clock.monotonic()
         self._asked = clock.monotonic()
+        self._changed = self._asked
         self._failures = 0
         self._trouble: Failure | None = None
         self._told: float | None = None
@@ -92,8 +96,8 @@ class PoolDirectory:
     def learn(self, pool: Pool) -> None:
         """Takes in what Azure answered to a call about one pool."""
         self._known[pool.name] = pool
-        self._learned[pool.name] = self._clock.monotonic()
-        self.look_within(BUSY_EVERY)
+        self._changed = self._learned[pool.name] = self._clock.monotonic()
+        self.look_within(YOUNG_EVERY)
 
     def forget(self, name: str) -> None:
         """Takes in that Azure has no such pool."""
@@ -160,16 +164,22 @@ class PoolDirectory:
             for name in told.keys() | self._known.keys()
             if told.get(name) != self._known.get(name)
         )
+        if changed:
+            self._changed = self._asked
         self._known = told
         self._learned = {name: self._learned[name] for name in newer}
 
         busy = any(pool.state not in {"Succeeded", "Failed"} for pool in told.values())
-        self._due = self._asked + (BUSY_EVERY if busy else IDLE_EVERY)
+        self._due = self._asked + (self._busy_pause() if busy else IDLE_EVERY)
         metrics.POOLS.set(len(told))
         if recovered:
             self._tell(None)
         elif changed:
             self._tell(changed)
+
+    def _busy_pause(self) -> float:
+        """Half as long as nothing has changed: no end is seen much later than it took to come."""
+        return min(max((self._asked - self._changed) / 2, YOUNG_EVERY), BUSY_EVERY)
 
     def _tell(self, names: frozenset[str] | None) -> None:
         for listener in self._listeners:

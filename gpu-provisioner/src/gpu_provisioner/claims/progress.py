@@ -11,6 +11,9 @@ from typing import Final, Literal
 State = Literal["done", "waiting", "refused", "failed"]
 """waiting: on its way; refused: will be tried again; failed: only an edit or a new claim helps."""
 
+NEXT_TRY: Final = " Next try after "
+"""Begins the last sentence of a message that names the time of the next try."""
+
 NOT_LAUNCHED: Final = "NotLaunched"
 """Stands for each dialect's own word for "the step before this one is not done"."""
 
@@ -36,7 +39,7 @@ class Step:
         """The message, with the time of the next try."""
         if self.until is None:
             return self.message
-        return f"{self.message} Next try after {self.until:%H:%M:%S} UTC."
+        return f"{self.message}{NEXT_TRY}{self.until:%H:%M:%S} UTC."
 
 
 DONE: Final = Step("done")

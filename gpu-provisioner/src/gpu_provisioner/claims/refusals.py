@@ -12,6 +12,7 @@ from gpu_provisioner.azure.courses import Kind
 from gpu_provisioner.azure.errors import Failure
 from gpu_provisioner.claims.actions import Refusal
 from gpu_provisioner.claims.claim import Claim
+from gpu_provisioner.claims.progress import NEXT_TRY
 
 _RECOVERED: Final[dict[str, Kind]] = {
     "QuotaExceeded": "quota",
@@ -81,6 +82,9 @@ class Refusals:
         kind = _RECOVERED.get(told.reason) if told is not None else None
         if told is None or kind is None or told.status == "True":
             return None
-        failure = Failure(kind, told.message)
+        failure = Failure(kind, told.message.partition(NEXT_TRY)[0])
         since = told.since or self._clock.now()
-        return Refusal(failure, 1, since + timedelta(seconds=failure.wait(1)))
+        refusal = Refusal(failure, 1, since + timedelta(seconds=failure.wait(1)))
+        # Kept, since what we tell next will look younger than the refusal is.
+        self._creating[claim.uid] = (claim.generation, refusal)
+        return refusal
