@@ -5,10 +5,11 @@ confined to the namespaces of the build and removed by the next.
 """
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sandbox.images.recipes import Recipe, combined_key
 DEBIAN = "bookworm"
 MIRROR = "http://deb.debian.org/debian"
 BASE_NAME = "local/debian"
+MAX_LAYERS = 100
 # Documentation and translations are a third of the files; perl goes with usr-is-merged.
 _MMDEBSTRAP = (
     "mmdebstrap",
@@ -120,6 +122,24 @@ class Buildah:
     async def tidy(self) -> None:
         """Removes the working containers that an interrupted build left in the store."""
         await self._buildah(["rm", "--all"], label="tidying the image store")
+
+    async def forget(self, repositories: Collection[str], *, but: Collection[str]) -> None:
+        """Removes all images of these repositories `but` some, and layers when they are many.
+
+        Layers make the next build of a changed program fast, and removing them is slow.
+        """
+        listed = await asyncio.to_thread(
+            subprocess.run, [*self._command(), "images", "--json"], capture_output=True, check=True
+        )
+        images = json.loads(listed.stdout)
+        names = [name for image in images for name in image["names"] or ()]
+        kept = {f"localhost/{reference}" for reference in but}
+        prefixes = tuple(f"localhost/{repository}:" for repository in repositories)
+        old = [name for name in names if name.startswith(prefixes) and name not in kept]
+        if old:
+            await self._buildah(["rmi", *old], label="removing old images")
+        if len(images) > MAX_LAYERS:
+            await self._buildah(["rmi", "--prune"], label="removing old layers")
 
     async def _buildah(self, arguments: list[str], *, label: str) -> None:
         command = [*CONTAINED, *self._command(), *arguments]

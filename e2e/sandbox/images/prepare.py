@@ -63,11 +63,12 @@ async def prepare(bin_folder: Path, say: Say = to_stderr) -> NodeDisk:
             made = _make_environment(buildah, packages, environment)
             await _timed(say, "the model server's packages", made)
         if not disk.exists():
-            for name, recipe in images.items():
-                reference = f"{recipe.name.partition(':')[0]}:{keys[name]}"
+            references = {name: f"{_repository(name)}:{keys[name]}" for name in images}
+            for name, reference in references.items():
                 if not await buildah.has(reference):
-                    await _timed(say, f"image {name}", buildah.build(recipe, reference))
-            await _timed(say, "the nodes' disk", _make_disk(buildah, disk, keys))
+                    await _timed(say, f"image {name}", buildah.build(images[name], reference))
+            await _timed(say, "the nodes' disk", _make_disk(buildah, disk, references))
+            await buildah.forget([_repository(name) for name in images], but=references.values())
         _forget_old(buildah.folder, "environment-*", keep=environment)
         _forget_old(buildah.folder, "node-disk-*", keep=disk)
         return NodeDisk(disk, environment)
@@ -107,16 +108,19 @@ async def _make_environment(buildah: Buildah, packages: Recipe, folder: Path) ->
     unfinished.rename(folder)
 
 
-async def _make_disk(buildah: Buildah, disk: Path, keys: dict[str, str]) -> None:
+def _repository(name: str) -> str:
+    return name.partition(":")[0]
+
+
+async def _make_disk(buildah: Buildah, disk: Path, references: dict[str, str]) -> None:
     archives = buildah.folder / "archives"
     shutil.rmtree(archives, ignore_errors=True)
     archives.mkdir()
     try:
         written: list[Path] = []
-        for name, key in keys.items():
-            repository = name.partition(":")[0]
+        for name, reference in references.items():
             archive = archives / f"{len(written)}.tar"
-            await buildah.export(f"{repository}:{key}", archive, name)
+            await buildah.export(reference, archive, name)
             written.append(archive)
         await node_disk.make(disk, written, log=buildah.log, say=buildah.say)
     finally:
