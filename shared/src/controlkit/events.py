@@ -168,7 +168,7 @@ class EventRecorder:
             EVENTS_DROPPED.labels("refused").inc()
             log.warning(
                 "event not written",
-                event=record.manifest["reason"],
+                about=record.manifest["reason"],
                 reason=error.reason,
                 detail=error.message,
             )

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import structlog
@@ -92,8 +92,25 @@ class Manager:
         Returns:
             The exit status: 0 after a signal, 1 after a crash or a lost lease.
         """
-        loop, this = asyncio.get_running_loop(), asyncio.current_task()
+        this = asyncio.current_task()
         assert this is not None
+        with self._signals(this), self._guarded():
+            try:
+                await self._live()
+            except asyncio.CancelledError:
+                if not self._stopping:
+                    raise
+                this.uncancel()
+            except BaseExceptionGroup as group:
+                _explain(group)
+                return 1
+        log.info("stopped")
+        return 0
+
+    @contextmanager
+    def _signals(self, this: asyncio.Task[Any]) -> Iterator[None]:
+        """Has the first SIGTERM or SIGINT stop the task, and the second one end the process."""
+        loop = asyncio.get_running_loop()
 
         def stop(name: str) -> None:
             if self._stopping:
@@ -106,18 +123,29 @@ class Manager:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop, number.name)
-        threading.Thread(target=self._guard, name="guard", daemon=True).start()
         try:
-            await self._live()
-        except asyncio.CancelledError:
-            if not self._stopping:
-                raise
-            this.uncancel()
-        except BaseExceptionGroup as group:
-            _explain(group)
-            return 1
-        log.info("stopped")
-        return 0
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Ends the process when it is late, from a thread that a stuck event loop cannot stop."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.25):
+                last_moment = self._leader.last_moment if self._leader else None
+                if time.monotonic() >= min(self._gone_by, last_moment or self._gone_by):
+                    os.write(2, b"did not stop in time: ending at once\n")
+                    os._exit(1)
+
+        threading.Thread(target=watch, name="guard", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
 
     async def _live(self) -> None:
         reflectors = {f"reflector of {each.name}": each.run for each in self._reflectors}
@@ -161,15 +189,6 @@ class Manager:
 
     def _hurry(self) -> None:
         self._gone_by = min(self._gone_by, time.monotonic() + STOP_SECONDS)
-
-    def _guard(self) -> None:
-        """Ends the process when it is late, from a thread that a stuck event loop cannot stop."""
-        while True:
-            time.sleep(0.25)
-            last_moment = self._leader.last_moment if self._leader else None
-            if time.monotonic() >= min(self._gone_by, last_moment or self._gone_by):
-                os.write(2, b"did not stop in time: ending at once\n")
-                os._exit(1)
 
 
 async def _forever() -> None:

@@ -56,7 +56,7 @@ class FakeClock:
 
 async def _settle() -> None:
     """Lets everything that can run without time passing run."""
-    for _ in range(20):
+    for _ in range(50):
         await asyncio.sleep(0)
 
 
