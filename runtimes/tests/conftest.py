@@ -1,8 +1,14 @@
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fake_engine import FakeEngine, Script
+from harness import Running, running
 
 from runtimes import tiny
+from runtimes.serving.bring_up import transformers_engine
 
 
 @pytest.fixture(scope="session")
@@ -10,3 +16,61 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     tiny.build(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def real(tiny_model: Path) -> Iterator[Running]:
+    """A server with the tiny model on the transformers engine, shared by all tests."""
+    path = str(tiny_model)
+    with running(
+        transformers_engine, pretrained_model_name_or_path=path, served_model_name="tiny"
+    ) as server:
+        server.wait_ready()
+        yield server
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+Starter = Callable[..., Running]
+
+
+@pytest.fixture
+def start(script: Script, tmp_path: Path) -> Iterator[Starter]:
+    """Start servers on the fake engine, with the settings that a test gives."""
+    with ExitStack() as stack:
+
+        def begin(*, ready: bool = True, **settings: Any) -> Running:
+            settings.setdefault("pretrained_model_name_or_path", str(tmp_path))
+            server = stack.enter_context(
+                running(lambda options: FakeEngine(options, script), **settings)
+            )
+            if ready:
+                server.wait_ready()
+            return server
+
+        yield begin
+
+
+@pytest.fixture
+def fake(start: Starter) -> Running:
+    return start(served_model_name="fake")
+
+
+@pytest.fixture(scope="session")
+def shared_fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = str(tmp_path_factory.mktemp("fake"))
+    with running(
+        lambda options: FakeEngine(options, Script()), pretrained_model_name_or_path=folder
+    ) as server:
+        server.wait_ready()
+        yield server
+
+
+@pytest.fixture(params=["shared_fake", "real"])
+def either(request: pytest.FixtureRequest) -> Running:
+    """What must hold on every engine."""
+    server: Running = request.getfixturevalue(request.param)
+    return server

@@ -33,7 +33,8 @@ COMPLETE = "download.json"
 # Pickled weights (*.bin, *.pt) and *.py can run code: they are neither needed nor wanted.
 WANTED_SUFFIXES = (".safetensors", ".json", ".jinja", ".model")
 WANTED_NAMES = ("merges.txt", "vocab.txt")
-PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+# The hub client repeats each call by itself, for about 20 s; these come on top, for longer outages.
+PAUSES = (2.0, 8.0, 30.0)
 OTHER_DOWNLOAD_SECONDS = 2 * 3600.0
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,7 @@ class Source:
     allow_remote_files: bool
     download_dir: Path
     hub_token_file: Path | None = None
+    endpoint: str = constants.ENDPOINT  # HF_ENDPOINT, or the public hub
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def _with_patience(attempt: Callable[[], Weights], source: Source) -> Weights:
 def _download(source: Source, announce: Callable[[Plan], None]) -> Weights:
     model = source.pretrained_model_name_or_path
     token = _token(source.hub_token_file)
-    api = HfApi(token=token)
+    api = HfApi(endpoint=source.endpoint, token=token)
     commit = source.revision
     if not COMMIT.fullmatch(commit):
         commit = str(api.model_info(model, revision=commit).sha)
@@ -131,7 +133,7 @@ def _download(source: Source, announce: Callable[[Plan], None]) -> Weights:
             if not _is_complete(folder):
                 plan = _plan(api, model, commit, folder)
                 announce(plan)
-                _fetch(plan, token)
+                _fetch(plan, source.endpoint, token)
     except Timeout as error:
         raise StartupFailure(
             Exit.WEIGHTS, f"another process has held {error.lock_file} for too long"
@@ -167,9 +169,12 @@ def select(listed: Mapping[str, int]) -> dict[str, int]:
     }
 
 
-def _fetch(plan: Plan, token: str | None) -> None:
+def _fetch(plan: Plan, endpoint: str, token: str | None) -> None:
     for leftover in _unfinished(plan.folder):
         leftover.unlink()  # a killed process leaves its unfinished files, and none can be taken up
+    for name, size in plan.files.items():
+        if (damaged := plan.folder / name).exists() and damaged.stat().st_size != size:
+            damaged.unlink()
     missing = plan.total - plan.arrived()
     free = shutil.disk_usage(plan.folder).free
     if missing > free:
@@ -183,6 +188,7 @@ def _fetch(plan: Plan, token: str | None) -> None:
         revision=plan.commit,
         local_dir=plan.folder,
         allow_patterns=list(plan.files),
+        endpoint=endpoint,
         token=token,
     )
     for name, size in plan.files.items():
@@ -245,7 +251,7 @@ def _not_given(source: Source, error: HfHubHTTPError) -> StartupFailure:
         text = f"model {model} has no revision {source.revision}: change --revision"
     else:
         text = (
-            f"the model hub at {constants.ENDPOINT} does not give us {model}: check the id, "
+            f"the model hub at {source.endpoint} does not give us {model}: check the id, "
             "and if access is restricted, accept its terms and name a token with --hub_token_file"
         )
     return StartupFailure(Exit.WEIGHTS, text)
@@ -260,7 +266,7 @@ def _failed(source: Source, error: httpx2.TransportError | OSError) -> StartupFa
         )
     return StartupFailure(
         Exit.WEIGHTS,
-        f"{source.pretrained_model_name_or_path} cannot be downloaded from {constants.ENDPOINT}: "
+        f"{source.pretrained_model_name_or_path} cannot be downloaded from {source.endpoint}: "
         f"{_line(error)}; check the network and HF_ENDPOINT",
     )
 

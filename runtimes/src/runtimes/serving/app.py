@@ -20,7 +20,8 @@ from runtimes.serving.refusals import add_refusals
 
 def application(deployment: Deployment) -> ASGIApp:
     """The ASGI application of a server."""
-    app = FastAPI(title="Model server", version="0.1.0")
+    # Clients of v0.3 could leave the Content-Type out.
+    app = FastAPI(title="Model server", version="0.1.0", strict_content_type=False)
     add_refusals(app)
     _probes(app, deployment)
     _metrics(app, deployment)

@@ -3,9 +3,9 @@
 What a request may ask of the model is listed here with its range; what is not listed is refused by name.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from runtimes.engines.contract import Generation, Message, Refused, Sampling
 
@@ -20,6 +20,11 @@ WITHOUT_EFFECT = {
     "output_scores",
     "return_dict_in_generate",
 }
+
+
+def _as_list(value: Any) -> Any:
+    """One item may stand for a list of one."""
+    return value if value is None or isinstance(value, list) else [value]
 
 
 class ChatMessage(BaseModel):
@@ -79,9 +84,23 @@ class GenerateKwargs(BaseModel):
     """repair values that are no numbers"""
     pad_token_id: Token | None = None
     """default: the tokenizer's"""
-    eos_token_id: Token | Annotated[list[Token], Field(min_length=1, max_length=16)] | None = None
+    eos_token_id: (
+        Annotated[
+            list[Token],
+            Field(min_length=1, max_length=16),
+            BeforeValidator(_as_list, json_schema_input_type=Token | list[Token]),
+        ]
+        | None
+    ) = None
     """tokens that end the answer; default: the tokenizer's and those of the model's own file"""
-    stop_strings: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
+    stop_strings: (
+        Annotated[
+            list[StopString],
+            Field(max_length=16),
+            BeforeValidator(_as_list, json_schema_input_type=StopString | list[StopString]),
+        ]
+        | None
+    ) = None
     """the answer ends with the first of these texts"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     """the same seed and request give the same answer"""
@@ -108,11 +127,11 @@ class GenerateKwargs(BaseModel):
         """The same for an engine, which has the same defaults."""
         given = self.model_dump(exclude_unset=True, exclude_none=True, exclude=WITHOUT_EFFECT)
         if (ends := given.pop("eos_token_id", None)) is not None:
-            given["eos_token_ids"] = tuple(ends) if isinstance(ends, list) else (ends,)
+            given["eos_token_ids"] = tuple(ends)
         if (stops := given.pop("stop_strings", None)) is not None:
-            given["stop_strings"] = tuple(stops) if isinstance(stops, list) else (stops,)
+            given["stop_strings"] = tuple(stops)
         if (words := given.pop("bad_words_ids", None)) is not None:
-            given["bad_words_ids"] = tuple(tuple(word) for word in words)
+            given["bad_words_ids"] = tuple(map(tuple, words))
         return Sampling(**given)
 
 

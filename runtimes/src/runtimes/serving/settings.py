@@ -17,7 +17,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    pretrained_model_name_or_path: str = "/workspace/weights"
+    pretrained_model_name_or_path: Annotated[str, Field(min_length=1)] = "/workspace/weights"
     """folder with a model, or with --allow_remote_files an id on the model hub (org/name)"""
     revision: str = "main"
     """commit, tag or branch on the model hub; a commit never changes under you"""
