@@ -31,10 +31,8 @@ NODE_CLASSES: Final = {
 }
 
 
-def _gates(text: Any) -> Any:
+def _gates(text: str) -> dict[str, bool]:
     """`Name=true,Other=false` as a mapping."""
-    if not isinstance(text, str):
-        return text
     gates = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = part.partition("=")

@@ -1,0 +1,703 @@
+"""Whole passes over an API server in memory: what is written, what is said, what is left alone."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from controlkit.cache import Cache
+from controlkit.controller import Controller, Result
+from controlkit.errors import Blocked, NotFound, Stale, Transient
+from controlkit.events import EventRecorder
+from controlkit.kube.objects import Key
+from controlkit_testing import MemoryApi
+from gpuapis import labels
+from gpuapis.core import Deployment, Node, Pod, Service
+from gpuapis.machine import Machine
+from gpuapis.nodeclaim import NodeClaim
+from gpuapis.workspace import Workspace
+from workspace_controller.caches import Caches
+from workspace_controller.manifests.claims import NodeClass
+from workspace_controller.manifests.model_pod import ModelSource
+from workspace_controller.presets.catalog import catalog
+from workspace_controller.skus.table import sku_table
+from workspace_controller.workspaces.controller import WorkspacePass, watch_everything
+from workspace_controller.workspaces.events import Events
+from workspace_controller.workspaces.execute import Executor, Writing
+from workspace_controller.workspaces.facts import ClaimApi, ReleaseNodes, ReserveNode
+from workspace_controller.workspaces.observe import Observer
+from workspace_controller.workspaces.slots import claim_name
+from workspace_controller.workspaces.status import Reporter
+from workspace_controller.workspaces.target import Knowledge
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+KEY = Key("team", "phi")
+UID = "u-1"
+FIRST = claim_name(UID, 0, 0)
+SECOND = claim_name(UID, 0, 1)
+NODE = Key("", "node-0")
+
+
+class Told(EventRecorder):
+    """Keeps what is recorded."""
+
+    def __init__(self, api: MemoryApi) -> None:
+        super().__init__(api.client(), component="test")
+        self.said: list[tuple[str, str, str]] = []
+
+    def event(self, about: Any, type: Any, reason: str, message: str) -> None:  # noqa: A002
+        self.said.append((type, reason, message))
+
+
+@dataclass
+class Rig:
+    """The controller's parts, without its queue: passes are made by hand."""
+
+    claim_api: ClaimApi = "auto"
+    api: MemoryApi = field(default_factory=MemoryApi)
+    caches: Caches = field(default_factory=Caches)
+    now: datetime = START
+    held: list[Key] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        client = self.api.client("workspace-controller")
+        self.told = Told(self.api)
+        events = Events(self.told)
+        knowledge = Knowledge(catalog(), sku_table("azure"), byo=self.claim_api == "byo")
+        node_class = NodeClass("kaito.sh", "KaitoNodeClass", "default")
+        writing = Writing(node_class, ModelSource("example.com/gpu", "1"), azure=True)
+        self.work = WorkspacePass(
+            client=client,
+            caches=self.caches,
+            observer=Observer(client, self.caches, knowledge, self.claim_api, lambda: self.now),
+            executor=Executor(client, self.caches, writing, events, self.hold),
+            reporter=Reporter(client, self.caches.workspaces, events, self.hold),
+        )
+
+    def hold(self, key: Key, cache: Cache[Any], object_key: Key, version: str) -> None:
+        assert version
+        self.held.append(object_key)
+
+    def create(self, **changes: Any) -> None:
+        manifest = {
+            "metadata": {
+                "name": KEY.name,
+                "namespace": KEY.namespace,
+                "uid": UID,
+                "creationTimestamp": START.isoformat(),
+            },
+            "resource": {
+                "instanceType": "Standard_NC6s_v3",
+                "labelSelector": {"matchLabels": {"apps": "phi"}},
+            },
+            "inference": {"preset": {"name": "phi-3-mini-128k-instruct"}},
+        }
+        self.api.put(Workspace.RESOURCE, manifest | changes)
+
+    def sync(self) -> None:
+        """Brings the caches up to date, as reflectors would."""
+        for view in (Machine, NodeClaim):
+            for found in self.api.all(view.RESOURCE):
+                if "creationTimestamp" not in found["metadata"]:
+                    found["metadata"]["creationTimestamp"] = self.now.isoformat()
+                    self.api.put(view.RESOURCE, found)
+        for cache in (
+            self.caches.workspaces,
+            self.caches.machines,
+            self.caches.nodeclaims,
+            self.caches.nodes,
+            self.caches.deployments,
+            self.caches.services,
+            self.caches.pods,
+        ):
+            fill(cache, self.api)
+
+    async def reconcile(self, failures: int = 0) -> Result:
+        self.sync()
+        return await self.work.reconcile(KEY, failures)
+
+    async def settle(self, passes: int = 4) -> None:
+        for _ in range(passes):
+            await self.reconcile()
+
+    def get(self, resource: Any, key: Key = KEY) -> dict[str, Any]:
+        found = self.api.see(resource, key)
+        assert found is not None, key
+        return found
+
+    def conditions(self) -> dict[str, tuple[str, str]]:
+        status = self.get(Workspace.RESOURCE).get("status") or {}
+        return {c["type"]: (c["status"], c["reason"]) for c in status.get("conditions", [])}
+
+    def provision(self, name: str = FIRST) -> None:
+        """Makes the claim's node."""
+        claim = self.get(Machine.RESOURCE, Key("", name))
+        claim["status"] = {
+            "nodeName": NODE.name,
+            "conditions": [
+                {"type": kind, "status": "True", "lastTransitionTime": self.now.isoformat()}
+                for kind in ("MachineLaunched", "MachineRegistered", "MachineInitialized", "Ready")
+            ],
+        }
+        self.api.put(Machine.RESOURCE, claim)
+        self.make_node(NODE.name, claim["metadata"]["labels"])
+
+    def make_node(self, name: str, marks: dict[str, str], **status: Any) -> None:
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+        gpus = {"allocatable": {"nvidia.com/gpu": "1"}, "conditions": [ready]}
+        size = {labels.INSTANCE_TYPE: "Standard_NC6s_v3"}
+        self.api.put(
+            Node.RESOURCE,
+            {"metadata": {"name": name, "labels": marks | size}, "status": gpus | status},
+        )
+
+    def pods_ready(self, count: int = 1) -> None:
+        found = self.get(Deployment.RESOURCE)
+        found["status"] = {
+            "observedGeneration": 99,
+            "replicas": count,
+            "readyReplicas": count,
+            "updatedReplicas": count,
+        }
+        self.api.put(Deployment.RESOURCE, found)
+
+    async def serve(self) -> None:
+        """Brings the Workspace to Ready."""
+        self.create()
+        await self.settle(2)
+        self.provision()
+        await self.settle(2)
+        self.pods_ready()
+        await self.settle(2)
+        assert self.conditions()["WorkspaceReady"] == ("True", "workspaceReady")
+
+    def delete(self) -> None:
+        found = self.get(Workspace.RESOURCE)
+        found["metadata"]["deletionTimestamp"] = self.now.isoformat()
+        self.api.put(Workspace.RESOURCE, found)
+
+
+def fill(cache: Cache[Any], api: MemoryApi) -> None:
+    view = cache.view
+    cache.replace([view.model_validate(found) for found in api.all(view.RESOURCE)], "1")
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+async def test_one_pass_holds_buys_and_says(rig: Rig) -> None:
+    rig.create()
+    await rig.reconcile()
+
+    found = rig.get(Workspace.RESOURCE)
+    assert found["metadata"]["finalizers"] == [labels.WORKSPACE_FINALIZER]
+    assert rig.get(Machine.RESOURCE, Key("", FIRST))
+    assert rig.conditions() == {
+        "MachineReady": ("Unknown", "CreateMachinePending"),
+        "ResourceReady": ("False", "CreateMachinePending"),
+        "InferenceReady": ("False", "WorkspaceInferenceStatusPending"),
+        "WorkspaceReady": ("False", "workspacePending"),
+        "WorkspaceSucceeded": ("False", "workspacePending"),
+    }
+    assert found["status"]["slots"] == [{"slot": 0, "claim": FIRST, "attempt": 0, "failures": 0}]
+    assert found["status"]["targetNodeCount"] == 1
+    assert set(rig.held) == {KEY, Key("", FIRST)}
+
+
+async def test_the_whole_way_to_ready_and_back(rig: Rig) -> None:
+    await rig.serve()
+    status = rig.get(Workspace.RESOURCE)["status"]
+    assert status["state"] == "Ready"
+    assert status["workerNodes"] == [NODE.name]
+    assert [phase["name"] for phase in status["phases"]] == [
+        "claim",
+        "launch",
+        "join",
+        "gpu",
+        "ready",
+    ]
+    assert rig.get(Node.RESOURCE, NODE)["metadata"]["labels"][labels.ACCELERATOR] == "nvidia"
+    reasons = [reason for _, reason, _ in rig.told.said]
+    assert reasons == [
+        "MachineCreated",
+        "installNodePluginsSuccess",
+        "workspaceResourceStatusSuccess",
+        "WorkspaceInferenceStatusSuccess",
+    ]
+
+    rig.pods_ready(0)
+    await rig.settle()
+    assert rig.conditions()["WorkspaceReady"] == ("False", "workspacePending")
+    assert rig.get(Workspace.RESOURCE)["status"]["state"] == "NotReady"
+    assert rig.get(Workspace.RESOURCE)["status"]["phases"] == status["phases"]
+
+
+async def test_a_pass_with_nothing_new_writes_nothing(rig: Rig) -> None:
+    await rig.serve()
+    before = len(rig.api.calls)
+    rig.now += timedelta(minutes=1)
+    await rig.settle()
+    assert rig.api.calls[before:] == []
+
+
+async def test_the_end_asks_the_api_server_itself(rig: Rig) -> None:
+    await rig.serve()
+    claim = rig.get(Machine.RESOURCE, Key("", FIRST))
+    claim["metadata"]["finalizers"] = [labels.TERMINATION_FINALIZER]
+    rig.api.put(Machine.RESOURCE, claim)
+    rig.delete()
+    await rig.settle()
+    assert rig.conditions()["WorkspaceDeleting"] == ("True", "workspaceDeleted")
+    assert rig.conditions()["WorkspaceSucceeded"] == ("False", "workspaceDeleted")
+    assert rig.api.see(Deployment.RESOURCE, KEY) is None
+    assert rig.api.see(Service.RESOURCE, KEY) is None
+    assert "deletionTimestamp" in rig.get(Machine.RESOURCE, Key("", FIRST))["metadata"]
+
+    rig.caches.machines.replace([], "1")  # the cache lost it, the API server did not
+    await rig.work.reconcile(KEY, 0)
+    assert rig.api.see(Workspace.RESOURCE, KEY) is not None
+
+    rig.api.remove(Machine.RESOURCE, Key("", FIRST))
+    await rig.reconcile()
+    assert rig.api.see(Workspace.RESOURCE, KEY) is None
+    await rig.reconcile()
+
+
+async def test_where_a_kind_is_not_served_the_end_asks_for_the_other(rig: Rig) -> None:
+    rig.create(metadata=rig_metadata(finalizers=[labels.WORKSPACE_FINALIZER]))
+    rig.delete()
+    rig.api.fault = lambda verb, path: (
+        NotFound("NotFound", "no such kind") if path.endswith("/machines") else None
+    )
+    await rig.settle(2)
+    assert rig.api.see(Workspace.RESOURCE, KEY) is None
+
+
+def rig_metadata(**more: Any) -> dict[str, Any]:
+    return {
+        "name": KEY.name,
+        "namespace": KEY.namespace,
+        "uid": UID,
+        "creationTimestamp": START.isoformat(),
+        **more,
+    }
+
+
+async def test_a_claim_that_exists_is_success(rig: Rig) -> None:
+    rig.create()
+    rig.sync()
+    await rig.work.reconcile(KEY, 0)
+    rig.caches.machines.replace([], "1")  # as if the cache had not seen it in time
+    again = Rig(api=rig.api)
+    again.sync()
+    again.caches.machines.replace([], "1")
+    found = again.get(Workspace.RESOURCE)
+    del found["status"]
+    rig.api.put(Workspace.RESOURCE, found)
+    fill(again.caches.workspaces, rig.api)
+    await again.work.reconcile(KEY, 0)
+    assert len(rig.api.all(Machine.RESOURCE)) == 1
+
+
+async def test_a_claim_of_that_name_on_its_way_out_is_awaited(rig: Rig) -> None:
+    rig.create()
+    meta = {"name": FIRST, "finalizers": ["x"], "deletionTimestamp": START.isoformat()}
+    rig.api.put(Machine.RESOURCE, {"metadata": meta})
+    with pytest.raises(Stale, match="on its way out"):
+        await rig.reconcile()
+    assert rig.conditions() == {}
+
+
+async def test_a_name_that_another_one_has_is_passed_over(rig: Rig) -> None:
+    rig.create()
+    other = {"metadata": {"name": FIRST, "annotations": {labels.WORKSPACE_UID: "other"}}}
+    rig.api.put(Machine.RESOURCE, other)
+    await rig.reconcile()
+    assert rig.get(Machine.RESOURCE, Key("", SECOND))
+    await rig.settle()
+    (slot,) = rig.get(Workspace.RESOURCE)["status"]["slots"]
+    assert (slot["claim"], slot["attempt"]) == (SECOND, 1)
+
+
+async def test_two_names_that_others_have_are_told(rig: Rig) -> None:
+    rig.create()
+    for name in (FIRST, SECOND):
+        other = {"metadata": {"name": name, "annotations": {labels.WORKSPACE_UID: "other"}}}
+        rig.api.put(Machine.RESOURCE, other)
+    with pytest.raises(Blocked, match="is not this Workspace's"):
+        await rig.reconcile()
+    assert rig.conditions()["ResourceReady"] == ("False", "ClaimNameTaken")
+
+
+async def test_a_lost_claim_is_not_replaced_while_the_api_server_has_it(rig: Rig) -> None:
+    rig.create()
+    await rig.settle(2)
+    rig.sync()
+    rig.caches.machines.replace([], "1")
+    with pytest.raises(Stale, match="is not gone yet"):
+        await rig.work.reconcile(KEY, 0)
+    assert len(rig.api.all(Machine.RESOURCE)) == 1
+
+    rig.api.remove(Machine.RESOURCE, Key("", FIRST))
+    await rig.settle()
+    assert [m["metadata"]["name"] for m in rig.api.all(Machine.RESOURCE)] == [SECOND]
+    (slot,) = rig.get(Workspace.RESOURCE)["status"]["slots"]
+    assert (slot["attempt"], slot["failures"]) == (1, 1)
+
+
+async def test_a_second_loss_is_dated(rig: Rig) -> None:
+    rig.create()
+    await rig.settle()
+    for name in (FIRST, SECOND):
+        rig.api.remove(Machine.RESOURCE, Key("", name))
+        await rig.settle()
+    (slot,) = rig.get(Workspace.RESOURCE)["status"]["slots"]
+    assert (slot["failures"], slot["lostAt"]) == (2, "2026-01-01T00:00:00Z")
+    assert rig.conditions()["MachineReady"] == ("Unknown", "ClaimLost")
+    result = await rig.reconcile()
+    assert result.after == 10.0
+
+
+async def test_a_passing_failure_is_told_when_it_stays(rig: Rig) -> None:
+    rig.create()
+    down = Transient("Unreachable", "connection refused")
+    rig.api.fault = lambda verb, path: (
+        down if (verb, "machines" in path) == ("POST", True) else None
+    )
+    for failures in (0, 1):
+        with pytest.raises(Transient):
+            await rig.reconcile(failures)
+    assert rig.conditions() == {}
+    with pytest.raises(Transient):
+        await rig.reconcile(2)
+    assert rig.conditions()["ResourceReady"] == ("False", "Unreachable")
+    assert rig.conditions()["WorkspaceReady"] == ("False", "workspacePending")
+
+
+async def test_a_refusal_is_told_at_once_and_where_it_belongs(rig: Rig) -> None:
+    rig.create()
+    await rig.settle(2)
+    rig.provision()
+    no = Blocked("Forbidden", "may not patch deployments")
+    rig.api.fault = lambda verb, path: no if "/deployments" in path else None
+    with pytest.raises(Blocked):
+        await rig.reconcile()
+    conditions = rig.conditions()
+    assert conditions["ResourceReady"] == ("True", "workspaceResourceStatusSuccess")
+    assert conditions["InferenceReady"] == ("False", "Forbidden")
+    assert conditions["WorkspaceReady"] == ("False", "workspaceFailed")
+    warnings = [said for said in rig.told.said if said[0] == "Warning"]
+    assert warnings == [("Warning", "Forbidden", "may not patch deployments")]
+
+
+async def test_a_strangers_object_is_not_merged_into(rig: Rig) -> None:
+    rig.create()
+    await rig.settle(2)
+    rig.provision()
+    rig.api.put(Service.RESOURCE, {"metadata": {"name": KEY.name, "namespace": KEY.namespace}})
+    rig.sync()
+    rig.caches.services.replace([], "1")  # it has no label of ours, so no cache holds it
+    with pytest.raises(Blocked, match="is not ours"):
+        await rig.work.reconcile(KEY, 0)
+    assert "spec" not in rig.get(Service.RESOURCE)
+    assert rig.conditions()["InferenceReady"] == ("False", "NameTaken")
+
+
+@pytest.mark.parametrize(
+    ("owner", "reason"),
+    [
+        ({"kind": "Workspace", "name": KEY.name}, ("False", "WorkspaceInferenceStatusPending")),
+        ({"kind": "Job", "name": "other"}, ("False", "NameTaken")),
+    ],
+)
+async def test_whose_a_child_is_decides(
+    rig: Rig, owner: dict[str, str], reason: tuple[str, str]
+) -> None:
+    rig.create()
+    await rig.settle(2)
+    rig.provision()
+    reference = {"apiVersion": "v1", "uid": "another", **owner}
+    meta = {"name": KEY.name, "namespace": KEY.namespace, "ownerReferences": [reference]}
+    rig.api.put(Deployment.RESOURCE, {"metadata": meta, "spec": {"replicas": 7}})
+    await rig.settle()
+    assert rig.get(Deployment.RESOURCE)["spec"] == {"replicas": 7}
+    assert rig.conditions()["InferenceReady"] == reason
+
+
+async def test_the_count_is_followed_down_to_the_claims(rig: Rig) -> None:
+    await rig.serve()
+    found = rig.get(Workspace.RESOURCE)
+    found["resource"]["count"] = 2
+    rig.api.put(Workspace.RESOURCE, found)
+    await rig.settle()
+    assert len(rig.api.all(Machine.RESOURCE)) == 2
+    assert rig.get(Deployment.RESOURCE)["spec"]["replicas"] == 2
+
+    rig.pods_ready(2)
+    found = rig.get(Workspace.RESOURCE)
+    found["resource"]["count"] = 1
+    rig.api.put(Workspace.RESOURCE, found)
+    await rig.settle()
+    assert len(rig.api.all(Machine.RESOURCE)) == 2, "first the pods go"
+    rig.pods_ready(1)
+    await rig.settle()
+    assert [m["metadata"]["name"] for m in rig.api.all(Machine.RESOURCE)] == [FIRST]
+
+
+async def test_what_cannot_be_served_is_said_and_nothing_is_bought(rig: Rig) -> None:
+    rig.create(inference={"preset": {"name": "unknown"}})
+    await rig.settle()
+    assert rig.conditions()["ResourceReady"] == ("False", "PresetUnknown")
+    assert rig.api.all(Machine.RESOURCE) == []
+    assert "finalizers" not in rig.get(Workspace.RESOURCE)["metadata"]
+
+
+async def test_claims_of_a_vanished_workspace_are_swept_up_and_no_others(rig: Rig) -> None:
+    owner = {labels.WORKSPACE: KEY.name, labels.WORKSPACE_NAMESPACE: KEY.namespace}
+    ours = {"name": "ws1", "labels": owner, "annotations": {labels.WORKSPACE_UID: UID}}
+    theirs = {"name": "ws2", "labels": owner}
+    for meta in (ours, theirs):
+        rig.api.put(Machine.RESOURCE, {"metadata": meta})
+    await rig.reconcile()
+    assert [m["metadata"]["name"] for m in rig.api.all(Machine.RESOURCE)] == ["ws2"]
+
+
+async def test_nothing_is_swept_up_while_the_api_server_has_the_workspace(rig: Rig) -> None:
+    rig.create()
+    await rig.settle(2)
+    rig.caches.workspaces.replace([], "1")
+    await rig.work.reconcile(KEY, 0)
+    assert len(rig.api.all(Machine.RESOURCE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("claim_api", "machines", "nodeclaims", "kind"),
+    [
+        ("auto", True, True, "Machine"),
+        ("auto", False, True, "NodeClaim"),
+        ("machine", False, True, None),
+        ("nodeclaim", True, True, "NodeClaim"),
+    ],
+)
+async def test_the_kind_of_claim_is_what_is_asked_for_and_served(
+    claim_api: ClaimApi, machines: bool, nodeclaims: bool, kind: str | None
+) -> None:
+    rig = Rig(claim_api=claim_api)
+    rig.create()
+    rig.caches.machines.served, rig.caches.nodeclaims.served = machines, nodeclaims
+    await rig.settle(2)
+    made = {"Machine": Machine.RESOURCE, "NodeClaim": NodeClaim.RESOURCE}
+    assert [each for each, resource in made.items() if rig.api.all(resource)] == (
+        [kind] if kind else []
+    )
+    if kind is None:
+        assert rig.conditions()["ResourceReady"] == ("False", "ClaimApiNotServed")
+
+
+async def test_a_service_that_a_template_needs_no_more_goes(rig: Rig) -> None:
+    def template(**port: int) -> dict[str, Any]:
+        container = {"name": "own", "image": "x", "ports": [port] if port else []}
+        return {"template": {"spec": {"containers": [container]}}}
+
+    rig.create(inference=template(containerPort=8000))
+    await rig.settle(2)
+    rig.provision()
+    await rig.settle(2)
+    assert rig.get(Service.RESOURCE)["spec"]["ports"][0]["targetPort"] == 8000
+
+    found = rig.get(Workspace.RESOURCE)
+    rig.api.put(Workspace.RESOURCE, found | {"inference": template()})
+    await rig.settle(2)
+    assert rig.api.see(Service.RESOURCE, KEY) is None
+    rig.pods_ready()
+    await rig.settle(2)
+    ready = next(
+        c
+        for c in rig.get(Workspace.RESOURCE)["status"]["conditions"]
+        if c["type"] == "WorkspaceReady"
+    )
+    assert (ready["status"], ready["message"]) == ("True", "the pods are ready")
+
+
+async def test_nodes_that_left_need_no_release() -> None:
+    rig = Rig(claim_api="byo")
+    rig.create()
+    rig.make_node("a", {"apps": "phi"})
+    await rig.settle(3)
+    rig.delete()
+    rig.sync()
+    sight = await rig.work.observer.observe(rig.caches.workspaces.all()[0])
+    rig.caches.nodes.replace([], "1")
+    for action in (ReserveNode("a"), ReleaseNodes(sight.seen.reserved)):
+        workspace = rig.caches.workspaces.all()[0]
+        if isinstance(action, ReserveNode):
+            with pytest.raises(Stale, match="is gone"):
+                await rig.work.executor.carry_out(workspace, None, action)
+        else:
+            await rig.work.executor.carry_out(workspace, None, action)
+    assert labels.RESERVED_FOR in rig.get(Node.RESOURCE, Key("", "a"))["metadata"]["labels"]
+
+
+async def test_own_nodes_are_chosen_reserved_and_given_back() -> None:
+    rig = Rig(claim_api="byo")
+    rig.create(
+        resource={
+            "labelSelector": {"matchLabels": {"apps": "phi"}},
+            "preferredNodes": ["b"],
+        }
+    )
+    mine = {"apps": "phi"}
+    rig.make_node("a", mine)
+    rig.make_node("b", mine)
+    rig.make_node("c", mine | {labels.WORKSPACE: "other"})
+    rig.make_node("d", {"apps": "other"})
+    rig.make_node("e", mine, allocatable={})
+    rig.make_node("f", mine | {labels.RESERVED_FOR: "u-gone"})
+    await rig.settle(3)
+    assert rig.get(Node.RESOURCE, Key("", "b"))["metadata"]["labels"][labels.RESERVED_FOR] == UID
+    assert rig.get(Workspace.RESOURCE)["status"]["workerNodes"] == ["b"]
+    assert ("Normal", "NodeReserved", "uses the existing node b") in rig.told.said
+
+    rig.delete()
+    await rig.settle(2)
+    assert rig.api.see(Workspace.RESOURCE, KEY) is None
+    assert labels.RESERVED_FOR not in rig.get(Node.RESOURCE, Key("", "b"))["metadata"]["labels"]
+
+
+async def test_a_node_that_a_provisioner_made_for_others_is_not_taken(rig: Rig) -> None:
+    rig.make_node("a", {"apps": "phi", labels.NODEPOOL: "kaito"})
+    rig.make_node("b", {"apps": "phi"})
+    rig.create()
+    await rig.settle(3)
+    assert labels.RESERVED_FOR not in rig.get(Node.RESOURCE, Key("", "a"))["metadata"]["labels"]
+    assert rig.get(Node.RESOURCE, Key("", "b"))["metadata"]["labels"][labels.RESERVED_FOR] == UID
+    assert rig.api.all(Machine.RESOURCE) == []
+
+
+async def test_a_living_workspaces_reservation_is_respected() -> None:
+    rig = Rig(claim_api="byo")
+    other = rig_metadata(name="other", uid="u-2")
+    rig.create(metadata=other)
+    rig.create()
+    rig.make_node("a", {"apps": "phi", labels.RESERVED_FOR: "u-2"})
+    await rig.settle(2)
+    assert rig.conditions()["ResourceReady"] == ("False", "NoFreeNode")
+
+
+async def test_a_node_changed_meanwhile_is_not_reserved() -> None:
+    rig = Rig(claim_api="byo")
+    rig.create()
+    rig.make_node("a", {"apps": "phi"})
+    rig.sync()
+    rig.make_node("a", {"apps": "phi", labels.RESERVED_FOR: "u-2"})
+    with pytest.raises(Stale):
+        await rig.work.reconcile(KEY, 0)
+    assert rig.get(Node.RESOURCE, Key("", "a"))["metadata"]["labels"][labels.RESERVED_FOR] == "u-2"
+
+
+async def test_a_node_that_stopped_says_why(rig: Rig) -> None:
+    await rig.serve()
+    stopped = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": "m"}
+    pressure = {"type": "DiskPressure", "status": "True"}
+    found = rig.get(Node.RESOURCE, NODE)
+    found["status"]["conditions"] = [stopped, pressure]
+    rig.api.put(Node.RESOURCE, found)
+    await rig.settle()
+    assert rig.conditions()["ResourceReady"] == ("False", "NodeNotReady")
+    status = rig.get(Workspace.RESOURCE)["status"]
+    message = next(c["message"] for c in status["conditions"] if c["type"] == "ResourceReady")
+    assert message == "node node-0: NodeStatusUnknown: m; DiskPressure"
+    assert status["workerNodes"] == []
+
+    found["status"]["conditions"] = []
+    rig.api.put(Node.RESOURCE, found)
+    await rig.settle()
+    message = rig.get(Workspace.RESOURCE)["status"]["conditions"][1]["message"]
+    assert message == "node node-0: its kubelet has not reported yet"
+
+
+async def test_pods_that_cannot_be_created_are_explained(rig: Rig) -> None:
+    await rig.serve()
+    found = rig.get(Deployment.RESOURCE)
+    failed = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: gpus"}
+    found["status"] = {"observedGeneration": 99, "conditions": [failed]}
+    rig.api.put(Deployment.RESOURCE, found)
+    await rig.settle()
+    assert rig.conditions()["InferenceReady"] == ("False", "PodsRefused")
+
+
+async def test_a_status_for_a_workspace_that_is_gone_is_dropped(rig: Rig) -> None:
+    rig.create(inference={"preset": {"name": "unknown"}})
+    rig.sync()
+    rig.api.remove(Workspace.RESOURCE, KEY)
+    await rig.work.reconcile(KEY, 0)
+    assert rig.told.said == []
+
+
+async def test_a_finalizer_for_a_workspace_that_is_gone_is_dropped(rig: Rig) -> None:
+    rig.create(metadata=rig_metadata(finalizers=[labels.WORKSPACE_FINALIZER]))
+    rig.delete()
+    rig.sync()
+    rig.api.remove(Workspace.RESOURCE, KEY)
+    await rig.work.reconcile(KEY, 0)
+
+
+async def test_a_change_of_claim_kind_takes_the_old_condition_away() -> None:
+    rig = Rig(claim_api="nodeclaim")
+    stale = {"type": "MachineReady", "status": "True", "reason": "x", "message": ""}
+    rig.create(status={"conditions": [stale]})
+    await rig.settle(2)
+    assert "MachineReady" not in rig.conditions()
+    assert rig.conditions()["NodeClaimReady"] == ("Unknown", "CreateNodeClaimPending")
+
+
+async def test_every_object_wakes_its_workspace(rig: Rig) -> None:
+    owner = {labels.WORKSPACE: KEY.name, labels.WORKSPACE_NAMESPACE: KEY.namespace}
+    mine = {"metadata": {"name": KEY.name, "namespace": KEY.namespace, "labels": owner}}
+    claim = {"metadata": {"name": "ws1", "labels": owner, "creationTimestamp": START.isoformat()}}
+    spec = {"nodeClassRef": {"group": "g", "kind": "k", "name": "n"}, "requirements": []}
+    woken: list[Key] = []
+
+    async def reconcile(key: Key) -> Result:
+        woken.append(key)
+        return Result()
+
+    controller = Controller("test", reconcile)
+    watch_everything(controller, rig.caches)
+    rig.create()
+    rig.sync()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(controller.run())
+        await turns()
+        assert woken == [KEY]
+        for change in (
+            lambda: rig.api.put(Machine.RESOURCE, claim | {"status": {"nodeName": "n1"}}),
+            lambda: rig.api.put(NodeClaim.RESOURCE, claim | {"spec": spec}),
+            lambda: rig.api.put(Pod.RESOURCE, mine),
+            lambda: rig.api.put(Deployment.RESOURCE, mine),
+            lambda: rig.api.put(Service.RESOURCE, mine),
+            lambda: rig.make_node("n1", {}),
+            lambda: rig.make_node("n2", owner),
+            lambda: rig.make_node("n3", {labels.RESERVED_FOR: UID}),
+        ):
+            woken.clear()
+            change()
+            rig.sync()
+            await turns()
+            assert woken == [KEY], change
+        woken.clear()
+        rig.make_node("n4", {})
+        rig.sync()
+        await turns()
+        assert woken == [], "a stranger's node concerns nobody"
+        running.cancel()
+
+
+async def turns() -> None:
+    """Lets everything that is ready run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
