@@ -6,6 +6,15 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "gpu-provisioner.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (include "gpu-provisioner.fullname" .) -}}
+{{- end -}}
+
+{{- /* The name in the code's default, so that a process started by hand competes for the same lease. */ -}}
+{{- define "gpu-provisioner.leaseName" -}}
+gpu-provisioner
+{{- end -}}
+
 {{- define "gpu-provisioner.selectorLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -19,25 +28,43 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{- define "gpu-provisioner.image" -}}
-{{- $repository := required "controller.image.repository is not set: name the provisioner's image, such as --set controller.image.repository=registry.example.com/gpu/gpu-provisioner" .Values.controller.image.repository -}}
-{{- if .Values.controller.image.digest -}}
-{{ $repository }}@{{ .Values.controller.image.digest }}
+{{- $image := .Values.controller.image -}}
+{{- $repository := required "controller.image.repository is not set: name the provisioner's image, such as --set controller.image.repository=registry.example.com/gpu/gpu-provisioner" $image.repository -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $repository $image.digest -}}
 {{- else -}}
-{{ $repository }}:{{ .Values.controller.image.tag | default .Chart.AppVersion }}
+{{- printf "%s:%s" $repository ($image.tag | default .Chart.AppVersion) -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* The settings of the cluster: NAME: value, or the list that older releases took. */ -}}
+{{- /* The environment as a map: what the chart decides, overlaid by controller.env. */ -}}
 {{- define "gpu-provisioner.env" -}}
-{{- range $key, $item := .Values.controller.env }}
-{{- if not (kindIs "map" $item) }}
-- name: {{ $key }}
-  value: {{ $item | quote }}
-{{- else if hasKey $item "valueFrom" }}
-- {{- toYaml $item | nindent 2 }}
-{{- else }}
-- name: {{ $item.name }}
-  value: {{ $item.value | quote }}
-{{- end }}
-{{- end }}
+{{- $env := dict
+  "DEPLOYMENT_MODE" .Values.deploymentMode
+  "CLAIM_API" .Values.settings.claimApi
+  "LAUNCH_TIMEOUT" .Values.settings.launchTimeout
+  "REGISTRATION_TIMEOUT" .Values.settings.registrationTimeout
+  "ON_TIMEOUT" .Values.settings.onTimeout
+  "ON_INSUFFICIENT_CAPACITY" .Values.settings.onInsufficientCapacity
+  "LEADER_ELECT" (toString .Values.leaderElection.enabled)
+  "LEADER_ELECTION_NAME" (include "gpu-provisioner.leaseName" .)
+  "LEADER_ELECTION_NAMESPACE" .Release.Namespace
+  "METRICS_PORT" (toString .Values.controller.metrics.port)
+  "HEALTH_PROBE_PORT" (toString .Values.controller.healthProbe.port)
+  "LOG_LEVEL" .Values.logLevel
+  "LOG_FORMAT" .Values.logEncoding
+-}}
+{{- with .Values.settings.azure.clusterName }}{{ $_ := set $env "AZURE_CLUSTER_NAME" . }}{{ end -}}
+{{- if .Values.workloadIdentity.projectToken -}}
+{{- $_ := set $env "AZURE_FEDERATED_TOKEN_FILE" "/var/run/secrets/azure/tokens/azure-identity-token" -}}
+{{- with .Values.workloadIdentity.clientId }}{{ $_ := set $env "AZURE_CLIENT_ID" . }}{{ end -}}
+{{- with .Values.workloadIdentity.tenantId }}{{ $_ := set $env "AZURE_TENANT_ID" . }}{{ end -}}
+{{- end -}}
+{{- if .Values.caBundle }}{{ $_ := set $env "SSL_CERT_FILE" "/etc/gpu-provisioner/ca/ca.crt" }}{{ end -}}
+{{- if kindIs "map" .Values.controller.env -}}
+{{- range $name, $value := .Values.controller.env }}{{ if ne (toString $value) "" }}{{ $_ := set $env $name (toString $value) }}{{ end }}{{ end -}}
+{{- else -}}
+{{- range .Values.controller.env }}{{ if ne (toString .value) "" }}{{ $_ := set $env .name (toString .value) }}{{ end }}{{ end -}}
+{{- end -}}
+{{- toYaml $env -}}
 {{- end -}}
