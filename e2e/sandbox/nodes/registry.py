@@ -4,13 +4,13 @@ Invariant: only what the VM owns is written: a read-modify-write is refused when
 in between, and then done again on what they wrote.
 """
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from controlkit.clock import Clock, SystemClock
-from controlkit.errors import AlreadyExists, NotFound, Stale
+from controlkit.errors import AlreadyExists, NotFound
 from controlkit.kube.client import KubeClient
-from controlkit.kube.objects import Key
+from controlkit.kube.objects import Key, Resource
 from gpuapis.core import Node
 from sandbox.nodes.driver import NodeSpec
 from sandbox.nodes.objects import (
@@ -22,9 +22,11 @@ from sandbox.nodes.objects import (
     with_condition,
     without_taint,
 )
+from sandbox.nodes.rewriting import rewrite
 
-TRIES: Final = 20
 RESOURCE: Final = Node.RESOURCE
+LEASE: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+LEASE_SECONDS: Final = 40
 
 
 class NodeRegistry:
@@ -34,15 +36,18 @@ class NodeRegistry:
         self._client = client
         self._clock = clock or SystemClock()
 
-    async def register(self, spec: NodeSpec, *, address: str = "") -> None:
+    async def register(
+        self, spec: NodeSpec, *, address: str = "", annotations: Mapping[str, str] | None = None
+    ) -> None:
         """Creates the Node, unless it is there."""
         manifest = node_manifest(spec, self._clock.now(), address=address)
+        manifest["metadata"]["annotations"] = dict(annotations or {})
         try:
             await self._client.create(RESOURCE, manifest)
         except AlreadyExists:
             return
 
-    async def set_ready(self, name: str, *, annotations: dict[str, str] | None = None) -> None:
+    async def set_ready(self, name: str) -> None:
         """Makes the Node Ready, and takes away the taint that says it is not.
 
         Where a node controller runs it removes that taint as well; a bare API server has none.
@@ -50,7 +55,13 @@ class NodeRegistry:
         await self.set_condition(
             name, "Ready", "True", "KubeletReady", "kubelet is posting ready status"
         )
-        await self._rewrite(name, lambda node: _as_ready(node, annotations or {}))
+        await rewrite(self._client, RESOURCE, Key("", name), _as_ready)
+
+    async def keep_ready(self, name: str) -> None:
+        """Makes the Node Ready again if others took its silence for death."""
+        node = await self._client.get(Node, Key("", name))
+        if node is not None and not node.ready:
+            await self.set_ready(name)
 
     async def set_condition(
         self, name: str, kind: str, status: str, reason: str, message: str
@@ -62,7 +73,7 @@ class NodeRegistry:
             present = node.get("status", {}).get("conditions", [])
             return {"status": {"conditions": with_condition(present, changed)}}
 
-        await self._rewrite(name, patch, subresource="status")
+        await rewrite(self._client, RESOURCE, Key("", name), patch, subresource="status")
 
     async def advertise_gpu(self, spec: NodeSpec) -> None:
         """Adds the GPUs to capacity and allocatable; no effect when the Node is gone."""
@@ -75,34 +86,27 @@ class NodeRegistry:
         except NotFound:
             return
 
+    async def renew_lease(self, name: str) -> None:
+        """Says that the Node is alive, as a kubelet does every ten seconds."""
+        lease = {
+            "metadata": {"name": name, "namespace": "kube-node-lease"},
+            "spec": {
+                "holderIdentity": name,
+                "leaseDurationSeconds": LEASE_SECONDS,
+                "renewTime": self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            },
+        }
+        await self._client.apply(LEASE, lease, force=True)
+
     async def delete(self, name: str) -> None:
         """Deletes the Node; one that a finalizer keeps shows that its kubelet is silent."""
+        await self._client.delete(LEASE, Key("kube-node-lease", name))
         await self._client.delete(RESOURCE, Key("", name))
         # Not before: kwok takes an Unknown Node that is not being deleted for one to revive.
         await self.set_condition(
             name, "Ready", "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status."
         )
 
-    async def _rewrite(
-        self, name: str, patch: Callable[[Manifest], Manifest], *, subresource: str = ""
-    ) -> None:
-        key = Key("", name)
-        for attempt in range(1, TRIES + 1):
-            try:
-                node: dict[str, Any] = await self._client.read(RESOURCE.path("", name))
-                version = node["metadata"]["resourceVersion"]
-                change = patch(node)
-                change.setdefault("metadata", {})["resourceVersion"] = version
-                await self._client.merge_patch(RESOURCE, key, change, subresource=subresource)
-            except NotFound:
-                return
-            except Stale:
-                if attempt == TRIES:
-                    raise
-                continue
-            return
 
-
-def _as_ready(node: Manifest, annotations: dict[str, str]) -> Manifest:
-    taints = without_taint(node["spec"].get("taints", []), NOT_READY)
-    return {"metadata": {"annotations": annotations}, "spec": {"taints": taints}}
+def _as_ready(node: Manifest) -> Manifest:
+    return {"spec": {"taints": without_taint(node["spec"].get("taints", []), NOT_READY)}}

@@ -18,8 +18,8 @@ from sandbox.nodes.patience import until_done
 from sandbox.nodes.registry import NodeRegistry
 
 KWOK: Final = {"kwok.x-k8s.io/node": "fake"}
-"""What makes kwok keep a Node's heartbeat and move its pods; set once the Node is Ready, because
-kwok makes a Node Ready as soon as it sees it."""
+"""What makes kwok keep a Node's heartbeat and move its pods. It is there from the first moment,
+because kwok takes on a Node only when it is new; one whose Ready is False it leaves so."""
 
 
 class SimulatedDriver:
@@ -41,7 +41,7 @@ class SimulatedDriver:
 
     async def create(self, spec: NodeSpec) -> None:
         """Creates the Node, unless it is there; Ready follows."""
-        await self._registry.register(spec)
+        await self._registry.register(spec, annotations=KWOK)
         if spec.name not in self._starting:
             ready = self._become_ready(spec.name)
             self._starting[spec.name] = self._tasks.start(ready, f"start of {spec.name}")
@@ -71,7 +71,7 @@ class SimulatedDriver:
         await until_done(
             self._clock,
             f"make {name} ready",
-            lambda: self._registry.set_ready(name, annotations=KWOK),
+            lambda: self._registry.set_ready(name),
         )
 
 
