@@ -223,12 +223,12 @@ def _kubeconfig_paths(explicit: Path | None) -> list[Path]:
 async def _load_kubeconfig(configuration: Any, paths: list[Path]) -> None:
     if not any(path.exists() for path in paths):
         raise FileNotFoundError("no such file; set KUBECONFIG to a file that exists")
+    user = _current_user(paths)
     loader = await _config.load_kube_config(
         config_file=os.pathsep.join(map(str, paths)),
         client_configuration=configuration,
         persist_config=False,
     )
-    user = _current_user(paths)
     if "tokenFile" in user or "token" in user:
         configuration.refresh_api_key_hook = _fresh(partial(_read_token, paths))
     elif "exec" in user:
@@ -246,7 +246,9 @@ def _current_user(paths: list[Path]) -> dict[str, Any]:
     for path in paths:
         if not path.exists():
             continue
-        content = yaml.safe_load(path.read_text()) or {}
+        content = yaml.safe_load(path.read_text())
+        if not isinstance(content, dict):
+            raise _config.ConfigException(f"{path} holds no mapping")
         context = context or content.get("current-context", "")
         for entry in content.get("contexts") or []:
             contexts.setdefault(entry["name"], entry["context"])

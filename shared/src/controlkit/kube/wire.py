@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from aiohttp.http_exceptions import LineTooLong
+
 from controlkit.errors import Transient
 from controlkit.kube.errors import mapped
 
@@ -40,7 +42,7 @@ class Lines:
             try:
                 async with asyncio.timeout(idle):
                     line = await self._content.readline()
-            except ValueError as error:  # aiohttp's word for a line beyond its buffer of 4 MiB
+            except (LineTooLong, ValueError) as error:  # the reader's buffer holds 4 MiB
                 raise Transient("LineTooLong", f"{self._call} sent a line over 4 MiB") from error
         if line and not line.endswith(b"\n"):
             raise Transient("WatchCut", f"{self._call} broke off inside a line")
