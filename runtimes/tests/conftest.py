@@ -4,11 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from fake_engine import FakeEngine, Script
 from harness import Running, running
 
 from runtimes import tiny
 from runtimes.serving.bring_up import transformers_engine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet() -> None:
+    """Servers in threads log past pytest's capture; `capture_logs` still sees all."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
 
 
 @pytest.fixture(scope="session")

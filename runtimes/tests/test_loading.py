@@ -1,0 +1,182 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, FalconConfig, FalconForCausalLM
+
+from runtimes.engines.loading import choose_dtype, context_length, load
+from runtimes.engines.options import EngineOptions, LoadOptions
+from runtimes.engines.transformers_engine import TransformersEngine
+from runtimes.failure import Exit, StartupFailure
+
+
+@pytest.fixture
+def copy(tiny_model: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_model, tmp_path / "copy")
+
+
+def failure(folder: Path, **options: Any) -> StartupFailure:
+    with pytest.raises(StartupFailure) as raised:
+        load(folder, LoadOptions(**options))
+    return raised.value
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no-config": (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+    "config-that-is-no-json": (
+        lambda folder: (folder / "config.json").write_text("{nope"),
+        "config.json is not a model's config",
+    ),
+    "config-that-is-a-list": (
+        lambda folder: (folder / "config.json").write_text("[]"),
+        "config.json is not a model's config",
+    ),
+    "no-safetensors": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+        "holds no *.safetensors weights",
+    ),
+    "cut-weights": (
+        lambda folder: (folder / "model.safetensors").write_bytes(b"\x10" * 100),
+        "are damaged",
+    ),
+    "unknown-type": (
+        lambda folder: change_config(folder, model_type="unheard-of"),
+        "does not know model type 'unheard-of'",
+    ),
+    "type-that-needs-code": (
+        lambda folder: change_config(
+            folder, model_type="own", auto_map={"AutoConfig": "configuration_own.OwnConfig"}
+        ),
+        "never runs a repository's code",
+    ),
+    "no-tokenizer": (
+        lambda folder: (folder / "tokenizer.json").rename(folder / "lost.json"),
+        "cannot be loaded",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "text"), SPOILED.values(), ids=SPOILED.keys())
+def test_a_folder_that_cannot_be_served_is_named(
+    copy: Path, spoil: Callable[[Path], object], text: str
+) -> None:
+    spoil(copy)
+    failed = failure(copy)
+    assert failed.code == Exit.WEIGHTS
+    assert str(copy) in failed.message
+    assert text in failed.message
+    assert "\n" not in failed.message
+
+
+def test_a_natively_known_type_ignores_the_code_beside_it(copy: Path) -> None:
+    change_config(copy, auto_map={"AutoConfig": "configuration_phi3.Phi3Config"})
+    (copy / "configuration_phi3.py").write_text("raise SystemExit('code was run')")
+    assert load(copy, LoadOptions()).model.num_parameters() == 394_368
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_too_little_memory_has_its_own_exit_code(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def no_room(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", no_room)
+    failed = failure(tiny_model)
+    assert failed.code == Exit.MEMORY
+    assert "--load_in_8bit" in failed.message
+
+
+def test_layers_that_do_not_fit_a_gpu_are_no_way_to_serve(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread = SimpleNamespace(hf_device_map={"model.layers.0": 0, "model.layers.1": "cpu"})
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: spread)
+    failed = failure(tiny_model)
+    assert failed.code == Exit.MEMORY
+    assert "1 of 2 layers do not fit into GPU memory" in failed.message
+
+
+@pytest.mark.parametrize(
+    ("asked", "stored", "cpu", "expected"),
+    [
+        ("auto", torch.bfloat16, "AVX512", torch.bfloat16),
+        ("auto", torch.bfloat16, "AVX2", torch.float32),
+        ("auto", torch.float16, "AVX512", torch.float32),
+        ("auto", torch.float32, "AVX512", torch.float32),
+        ("auto", None, "AVX512", torch.float32),
+        ("bfloat16", torch.float32, "AVX2", torch.bfloat16),
+        ("float16", torch.bfloat16, "AVX2", torch.float16),
+    ],
+)
+def test_auto_takes_the_stored_type_where_the_cpu_is_quick_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str,
+    stored: torch.dtype | None,
+    cpu: str,
+    expected: torch.dtype,
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: cpu)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_dtype(asked, SimpleNamespace(dtype=stored)) == expected
+
+
+def test_auto_takes_the_stored_type_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_dtype("auto", SimpleNamespace(dtype=torch.float16)) == torch.float16
+
+
+def test_the_context_is_the_shorter_of_model_and_tokenizer() -> None:
+    unlimited = SimpleNamespace(model_max_length=int(1e30))
+    falcon = FalconConfig()
+    assert context_length(falcon, unlimited) == 2048
+    assert context_length(falcon, SimpleNamespace(model_max_length=1024)) == 1024
+    nothing = SimpleNamespace(get_text_config=SimpleNamespace)
+    with pytest.raises(StartupFailure, match="set --max_model_len"):
+        context_length(nothing, unlimited)
+
+
+async def test_a_longer_context_than_the_models_is_refused(tiny_model: Path) -> None:
+    engine = TransformersEngine(EngineOptions("tiny", tiny_model, max_model_len=4096))
+    with pytest.raises(StartupFailure, match="--max_model_len 4096 is above the model's own"):
+        await engine.load()
+    await engine.close()
+
+
+async def test_falcon_is_loaded_and_answers_without_its_code(copy: Path, tmp_path: Path) -> None:
+    config = FalconConfig(
+        vocab_size=386,
+        hidden_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        multi_query=True,
+        parallel_attn=True,
+        bias=False,
+        new_decoder_architecture=False,
+        eos_token_id=2,
+        bos_token_id=2,
+    )
+    FalconForCausalLM(config).save_pretrained(copy)
+    change_config(copy, auto_map={"AutoConfig": "configuration_falcon.FalconConfig"})
+    engine = TransformersEngine(
+        EngineOptions("falcon", copy, loading=LoadOptions(torch_dtype="bfloat16"))
+    )
+    info = await engine.load()
+    await engine.close()
+    assert (info.dtype, info.max_model_len) == ("bfloat16", 512)
+
+
+def test_a_given_chat_template_replaces_the_models(tiny_model: Path) -> None:
+    loaded = load(tiny_model, LoadOptions(chat_template="{{ messages[0]['content'] }}!"))
+    text = loaded.tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
+    assert text == "a!"
