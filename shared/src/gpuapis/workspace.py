@@ -195,6 +195,10 @@ class SlotStatus(ApiModel):
     """How many claims in a row failed or were lost; the pause before the next grows with it."""
     lost_at: Time | None = None
     """When the latest claim was found failed or gone; absent while it lives."""
+    reason: Annotated[str, Field(max_length=256)] | None = None
+    """What the last claim that was lost gave as its cause."""
+    message: Text | None = None
+    """That cause, in words."""
 
 
 class WorkspaceStatus(ApiModel):

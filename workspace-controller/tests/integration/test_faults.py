@@ -21,8 +21,7 @@ async def test_a_workspace_deleted_while_its_node_is_being_made_leaves_nothing(
 ) -> None:
     bench.world.stop_at = "launched"
     key = await bench.create("hasty")
-    await bench.condition(key, "MachineReady", "Unknown")
-    claim = await bench.the_claim(key)
+    claim = await bench.launched_claim(key)
     bench.world.release = False
     await bench.delete(key)
     await bench.condition(key, "WorkspaceDeleting", "True", "workspaceDeleted")

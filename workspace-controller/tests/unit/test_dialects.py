@@ -72,6 +72,19 @@ def test_a_claim_on_its_way_out_is_deleting_since_then() -> None:
     assert (found.phase, found.since, found.live) == ("deleting", moment(LATER), False)
 
 
+def test_what_is_said_while_it_goes_is_no_cause_but_what_went_wrong_before_is() -> None:
+    leaving = condition("Ready", "False", "InstanceTerminating")
+    served = condition("MachineLaunched", "True")
+    failed = condition("MachineLaunched", "False", "InsufficientCapacity", "none left")
+    assert read(machine(served, leaving, deletionTimestamp=LATER), "u-1").verdict == "progress"
+    found = read(machine(failed, leaving, deletionTimestamp=LATER), "u-1")
+    assert (found.phase, found.verdict, found.reason) == (
+        "deleting",
+        "blocked",
+        "InsufficientCapacity",
+    )
+
+
 def test_the_first_condition_that_is_not_true_is_the_cause() -> None:
     found = read(
         machine(

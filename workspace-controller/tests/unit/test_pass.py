@@ -357,7 +357,7 @@ async def test_a_second_loss_is_dated(rig: Rig) -> None:
         await rig.settle()
     (slot,) = rig.get(Workspace.RESOURCE)["status"]["slots"]
     assert (slot["failures"], slot["lostAt"]) == (2, "2026-01-01T00:00:00Z")
-    assert rig.conditions()["MachineReady"] == ("Unknown", "ClaimLost")
+    assert rig.conditions()["MachineReady"] == ("False", "ClaimLost")
     result = await rig.reconcile()
     assert result.after == 10.0
 

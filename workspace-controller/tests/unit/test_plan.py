@@ -336,11 +336,23 @@ FINDINGS: dict[str, tuple[Observed, str, tuple[str, str] | None]] = {
         seen(records=(record(),)), "claims", ("pending", "ClaimLost"),
     ),
     "a-pause-is-said": (
-        seen(records=(record(failures=2, lost_at=ago(seconds=3)),)),
+        seen(records=(record(failures=1, lost_at=ago(seconds=3)),)),
         "claims", ("pending", "ClaimLost"),
     ),
     "a-claim-on-its-way-out-is-said": (
-        seen(claims=(claim(phase="deleting"),)), "claims", ("pending", "ClaimTerminating"),
+        seen(claims=(claim(phase="deleting"),)), "claims", ("pending", "ClaimLost"),
+    ),
+    "a-second-loss-in-a-row-is-bad": (
+        seen(claims=(claim(phase="deleting"),), records=(record(failures=1),)),
+        "claims", ("bad", "ClaimLost"),
+    ),
+    "a-loss-keeps-its-cause": (
+        seen(claims=(claim(phase="deleting", verdict="blocked", reason="InsufficientCapacity"),)),
+        "claims", ("bad", "InsufficientCapacity"),
+    ),
+    "a-cause-is-told-until-the-next-claim-speaks": (
+        seen(records=(replace(record(), reason="InsufficientCapacity", message="none left"),)),
+        "claims", ("bad", "InsufficientCapacity"),
     ),
     "a-node-that-never-joined-is-said": (
         seen(claims=(claim(phase="joining", since=ago(minutes=20)),)),
@@ -545,6 +557,17 @@ RECORDS: dict[str, tuple[Observed, SlotRecord]] = {
     "the-next-attempt-remembers-failures": (
         seen(records=(record(failures=2, lost_at=ago(minutes=1)),)),
         record(attempt=1, failures=2),
+    ),
+    "a-failed-claim-leaves-its-cause": (
+        seen(
+            claims=(claim(phase="deleting", verdict="blocked", reason="R", message="m"),),
+            records=(record(),),
+        ),
+        replace(record(failures=1, lost_at=NOW), reason="R", message="m"),
+    ),
+    "the-next-attempt-remembers-the-cause": (
+        seen(records=(replace(record(), reason="R", message="m"),)),
+        replace(record(attempt=1, failures=1), reason="R", message="m"),
     ),
     "a-later-attempt-on-its-way-out-counts": (
         seen(

@@ -55,6 +55,15 @@ class Bench:
     async def make_node(self, name: str, marks: dict[str, str], *, gpus: int = 1) -> None:
         await make_node(self.client, name, marks, gpus=gpus)
 
+    async def launched_claim(self, key: Key) -> Machine | NodeClaim:
+        """The Workspace's only live claim, once its provisioner holds and has launched it."""
+
+        async def look() -> Machine | NodeClaim | None:
+            claim = await self.the_claim(key)
+            return claim if claim.status.conditions else None
+
+        return await eventually(look, f"the claim of {key} is launched")
+
     async def events(self, key: Key, kind: str) -> list[dict[str, Any]]:
         """The Events of a type about a Workspace."""
         found = await self.client.read(f"/api/v1/namespaces/{key.namespace}/events")

@@ -58,8 +58,10 @@ def read(claim: AnyClaim, uid: str) -> Claim:
     steps = _steps(claim)
     meta = claim.metadata
     phase, since = _phase(meta, steps)
+    # Once it is on its way out, Ready tells of the end, no longer of what went wrong.
+    telling = STEPS[:-1] if phase == "deleting" else STEPS
     cause = next(
-        (steps[name] for name in STEPS if name in steps and steps[name].status != "True"),
+        (steps[name] for name in telling if name in steps and steps[name].status != "True"),
         Step("True", "", "", None),
     )
     return Claim(

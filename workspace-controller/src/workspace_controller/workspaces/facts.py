@@ -74,6 +74,9 @@ class SlotRecord:
     failures: int = 0
     lost_at: datetime | None = None
     """When the claim was found failed or gone; None while it lives."""
+    reason: str = ""
+    """What the last claim that was lost gave as its cause."""
+    message: str = ""
 
 
 @dataclass(frozen=True)

@@ -121,20 +121,26 @@ def _on_slot(seen: Observed, slot: Slot, kind: ClaimKind) -> Finding:
     pending = reasons.MACHINE_PENDING if kind == "Machine" else reasons.NODECLAIM_PENDING
     if slot.claim is not None:
         return _on_claim(seen, slot.claim, pending, drop=slot.drop)
-    if slot.leaving is not None:
-        return Finding(
-            "pending",
-            reasons.CLAIM_TERMINATING,
-            f"{kind} {slot.leaving.name} is being removed; another takes its place then.",
-        )
     if slot.order is not None and not slot.order.attempt:
         return Finding("pending", pending, f"{kind} {slot.record.claim} is being created.")
-    failures = slot.record.failures
-    again = "again now" if slot.order is not None else "again after a pause"
+    return _on_loss(slot, kind)
+
+
+def _on_loss(slot: Slot, kind: ClaimKind) -> Finding:
+    """An empty slot: a loss with a cause, or the second in a row, is for a person to see."""
+    record = slot.record
+    if slot.leaving is not None:
+        next_step = f"{kind} {slot.leaving.name} is being removed, then another is made."
+    elif slot.order is not None:
+        next_step = "Another is being made."
+    else:
+        next_step = "Another is made after a pause."
+    cause = f" Its cause: {record.message}" if record.message else ""
     return Finding(
-        "pending",
-        reasons.CLAIM_LOST,
-        f"slot {slot.number} lost its {kind} (failure {failures} in a row): it is made {again}.",
+        "bad" if record.reason or record.failures > 1 else "pending",
+        record.reason or reasons.CLAIM_LOST,
+        f"slot {slot.number} lost its {kind}, failure {record.failures} in a row. "
+        f"{next_step}{cause}",
     )
 
 

@@ -234,7 +234,15 @@ def _node(node: Node) -> facts.Node:
 
 def _records(workspace: Workspace) -> tuple[SlotRecord, ...]:
     return tuple(
-        SlotRecord(slot.slot, slot.claim, slot.attempt, slot.failures, slot.lost_at)
+        SlotRecord(
+            slot=slot.slot,
+            claim=slot.claim,
+            attempt=slot.attempt,
+            failures=slot.failures,
+            lost_at=slot.lost_at,
+            reason=slot.reason or "",
+            message=slot.message or "",
+        )
         for slot in workspace.status.slots
     )
 

@@ -114,21 +114,20 @@ def _holders(live: Iterable[Claim]) -> tuple[dict[int, Claim], tuple[Claim, ...]
 
 def _keep(seen: Observed, slot: int, claim: Claim, record: SlotRecord | None) -> Slot:
     """Decides for a slot that has a claim: keep it, or drop it because it has failed."""
-    failures = record.failures if record is not None else 0
+    clean = SlotRecord(slot, claim.name, claim.attempt)
+    held = replace(record, claim=claim.name, attempt=claim.attempt) if record else clean
     age = seen.now - claim.since
     deadline = _patience(claim)
     if deadline is not None and age >= deadline:
-        lost = SlotRecord(slot, claim.name, claim.attempt, failures + 1, seen.now)
-        return Slot(slot, lost, claim=claim, drop=True)
+        lost = replace(held, failures=held.failures + 1, lost_at=seen.now)
+        return Slot(slot, with_cause(lost, claim), claim=claim, drop=True)
 
     look_again = None if deadline is None else (deadline - age).total_seconds()
-    if claim.phase == "ready" and failures:
+    if claim.phase == "ready" and held.failures:
         if age >= HEALTHY_AFTER:
-            failures = 0
-        else:
-            look_again = (HEALTHY_AFTER - age).total_seconds()
-    kept = SlotRecord(slot, claim.name, claim.attempt, failures)
-    return Slot(slot, kept, claim=claim, look_again=look_again)
+            return Slot(slot, clean, claim=claim)
+        look_again = (HEALTHY_AFTER - age).total_seconds()
+    return Slot(slot, replace(held, lost_at=None), claim=claim, look_again=look_again)
 
 
 def _patience(claim: Claim) -> timedelta | None:
@@ -143,7 +142,7 @@ def _patience(claim: Claim) -> timedelta | None:
 def _fill(seen: Observed, slot: int, record: SlotRecord | None, leaving: Claim | None) -> Slot:
     """Decides for a slot that has no live claim: order one, or wait for the right moment."""
     if record is None and leaving is None:
-        return _ordered(seen, slot, attempt=0)
+        return Slot(slot, SlotRecord(slot, claim_name(seen.uid, slot, 0)), order=Order(slot, 0))
 
     if record is None:
         assert leaving is not None
@@ -153,14 +152,18 @@ def _fill(seen: Observed, slot: int, record: SlotRecord | None, leaving: Claim |
     assert record.lost_at is not None
     if leaving is not None:
         last = max(record.attempt, leaving.attempt)
-        return Slot(slot, replace(record, attempt=last), leaving=leaving)
+        return Slot(slot, with_cause(replace(record, attempt=last), leaving), leaving=leaving)
 
     wait = record.lost_at + back_off(record.failures) - seen.now
     if wait > timedelta():
         return Slot(slot, record, look_again=wait.total_seconds())
-    return _ordered(seen, slot, record.attempt + 1, record.failures, after=record.claim)
+    name = claim_name(seen.uid, slot, record.attempt + 1)
+    fresh = replace(record, claim=name, attempt=record.attempt + 1, lost_at=None)
+    return Slot(slot, fresh, order=Order(slot, fresh.attempt, after=record.claim))
 
 
-def _ordered(seen: Observed, slot: int, attempt: int, failures: int = 0, after: str = "") -> Slot:
-    record = SlotRecord(slot, claim_name(seen.uid, slot, attempt), attempt, failures)
-    return Slot(slot, record, order=Order(slot, attempt, after))
+def with_cause(record: SlotRecord, claim: Claim) -> SlotRecord:
+    """The record with what a failed claim said; a claim that was merely deleted says nothing."""
+    if claim.verdict == "progress":
+        return record
+    return replace(record, reason=claim.reason, message=claim.message)

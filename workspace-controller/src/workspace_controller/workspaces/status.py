@@ -142,13 +142,16 @@ def _state(old: WorkspaceStatus, report: Report) -> Literal["Pending", "Ready", 
 
 
 def _slot(record: SlotRecord) -> SlotStatus:
-    lost = {"lost_at": record.lost_at.replace(microsecond=0)} if record.lost_at else {}
+    """Absent values stay out, for the API server takes no null in a list."""
+    more: dict[str, Any] = {"reason": record.reason, "message": record.message}
+    if record.lost_at is not None:
+        more["lost_at"] = record.lost_at.replace(microsecond=0)
     return SlotStatus(
         slot=record.slot,
         claim=record.claim,
         attempt=record.attempt,
         failures=record.failures,
-        **lost,
+        **{name: value for name, value in more.items() if value},
     )
 
 
