@@ -20,6 +20,7 @@ from sandbox.nodes.kubelet import machine
 from sandbox.processes import clean_environment, start_time
 
 END_SECONDS = 10.0
+EXEC_TRIES = 50
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where Debian has what VMs run; a user's PATH may lack the half of it."""
 
@@ -104,14 +105,19 @@ def end(pids: Iterable[int]) -> None:
 
 def processes(match: Callable[[list[str]], bool]) -> list[int]:
     """The processes whose command line `match` accepts."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            argv = os.fsdecode((entry / "cmdline").read_bytes()).rstrip("\0").split("\0")
-        except OSError:
-            continue  # it ended while we looked
-        if match(argv):
-            found.append(int(entry.name))
-    return found
+    entries = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [int(entry.name) for entry in entries if (argv := _argv(entry)) and match(argv)]
+
+
+def _argv(entry: Path) -> list[str]:
+    """The command line of a process; empty for the kernel's own and for those that ended."""
+    try:
+        # For a moment in its exec, a process has a program and no command line yet.
+        for _ in range(EXEC_TRIES):
+            if text := os.fsdecode((entry / "cmdline").read_bytes()):
+                return text.rstrip("\0").split("\0")
+            (entry / "exe").readlink()  # fails where there never will be a command line
+            time.sleep(0.001)
+    except OSError:
+        pass
+    return []
