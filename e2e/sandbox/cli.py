@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from controlkit.errors import ControlError
 from sandbox.errors import SandboxError
 
 INTERRUPTED = 130
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words[1:])
     try:
         return module.run(arguments)
-    except SandboxError as error:
+    except (SandboxError, ControlError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -43,6 +43,7 @@ async def _populate_with_processes(ground: Ground, progress: Progress) -> None:
     """Level 1: everything on this host's loopback address."""
     emulator_port, hub_port, *others = free_ports(7)
     ports = controllers.Ports(*others)
+    claims = ground.settings.claim_api
     hub = ""
     if ground.settings.nodes == "simulated":
         kwok.start(ground)
@@ -52,8 +53,10 @@ async def _populate_with_processes(ground: Ground, progress: Progress) -> None:
     with progress.step("emulated AKS"):
         aks = await azure.start(ground, host=LOOPBACK, port=emulator_port)
     with progress.step("charts"):
-        values = controllers.workspace_values(ground, replicas=0, hub=hub)
-        await ground.helm.install(WORKSPACE, values | controllers.webhook_values(ports))
+        values = controllers.workspace_values(claims, replicas=0, hub=hub)
+        await ground.helm.install(
+            WORKSPACE, values | controllers.webhook_values(LOOPBACK, ports.webhook)
+        )
         await ground.helm.install(
             PROVISIONER,
             controllers.provisioner_values(aks, replicas=0, ca=ground.plane.ca),
@@ -83,7 +86,7 @@ async def _populate_with_pods(ground: Ground, progress: Progress) -> None:
         await ground.helm.install(
             WORKSPACE,
             controllers.workspace_values(
-                ground, replicas=ground.replicas("workspace-controller"), hub=hub
+                ground.settings.claim_api, replicas=ground.replicas("workspace-controller"), hub=hub
             ),
         )
 

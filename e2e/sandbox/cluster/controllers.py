@@ -32,7 +32,7 @@ class Ports:
     provisioner_health: int
 
 
-def workspace_values(ground: Ground, *, replicas: int, hub: str) -> dict[str, object]:
+def workspace_values(claim_api: str, *, replicas: int, hub: str) -> dict[str, object]:
     """The values of the workspace chart for this sandbox."""
     return {
         "replicaCount": replicas,
@@ -40,15 +40,14 @@ def workspace_values(ground: Ground, *, replicas: int, hub: str) -> dict[str, ob
         "presetRegistryName": REGISTRY,
         "runtimeImageTag": IMAGE_TAG,
         "modelHub": {"endpoint": hub},
-        "nodeProvisioner": {"claimApi": ground.settings.claim_api},
+        "nodeProvisioner": {"claimApi": claim_api},
         "nvidiaDevicePlugin": {"enabled": False},  # the nodes' driver advertises their GPUs
     }
 
 
-def webhook_values(ports: Ports) -> dict[str, object]:
+def webhook_values(host: str, port: int) -> dict[str, object]:
     """The values that lead the API server to a webhook outside the cluster."""
-    url = f"https://127.0.0.1:{ports.webhook}/validate/workspace.kaito.sh"
-    return {"webhook": {"port": ports.webhook, "url": url}}
+    return {"webhook": {"port": port, "url": f"https://{host}:{port}/validate/workspace.kaito.sh"}}
 
 
 def provisioner_values(azure: Azure, *, replicas: int, ca: Path) -> dict[str, object]:
