@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 _LIBRARY = "kubernetes_asyncio"
 _REFRESH_SECONDS = 60.0
+_ABORT_SECONDS = 0.02
 _WARNING = re.compile(r'^\d{3} \S+ "(.*)"$')  # RFC 7234, 5.5: code, agent, text
 
 
@@ -159,6 +160,9 @@ class Transport:
     async def close(self) -> None:
         """Closes every connection; calls under way fail as Transient."""
         await self._rest.close()
+        # A connection whose call was cancelled during the TLS handshake is aborted, not closed:
+        # its socket goes some turns of the loop later, or never when the loop ends first.
+        await asyncio.sleep(_ABORT_SECONDS)
 
     async def _send(
         self,
