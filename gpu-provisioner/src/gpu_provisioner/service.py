@@ -71,6 +71,7 @@ async def run(settings: Settings) -> int:
             user_agent=agent,
             endpoint=settings.arm_endpoint,
             cloud=_CLOUDS[settings.cloud],
+            deadline=settings.arm_timeout.total_seconds(),
         ) as pools,
         await KubeClient.connect(
             user_agent=agent, field_manager=NAME, kubeconfig=settings.kubeconfig

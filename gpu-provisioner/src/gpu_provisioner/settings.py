@@ -95,6 +95,8 @@ class Settings(BaseSettings):
     ] = "2026-08-01"
     """Version of Microsoft.ContainerService that is spoken."""
 
+    arm_timeout: Annotated[Duration, Field(alias="ARM_TIMEOUT")] = timedelta(seconds=20)
+    """How long one request to Azure may take before its outcome is looked up."""
     arm_write_burst: Annotated[int, Field(alias="ARM_WRITE_BURST", ge=1, le=10_000)] = 20
     """Agent-pool PUTs that AKS takes at once; more wait here rather than be refused."""
     arm_writes_per_minute: Annotated[
@@ -200,5 +202,6 @@ def explain() -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, timedelta):
-        return f"{value.total_seconds() / 60:g}m"
+        seconds = value.total_seconds()
+        return f"{seconds:g}s" if seconds < 60 else f"{seconds / 60:g}m"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from provisioner_world.builders import NAME, NOW
 
 from gpu_provisioner.claims.claim import Claim
 from gpu_provisioner.claims.dialect import moment, seconds
@@ -11,7 +12,6 @@ from gpu_provisioner.claims.machine import MachineDialect
 from gpu_provisioner.claims.nodeclaim import NodeClaimDialect
 from gpu_provisioner.claims.progress import BEFORE, DONE, Bound, Progress, Step
 from gpu_provisioner.claims.status import news
-from gpu_provisioner_testing.builders import NAME, NOW
 from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 

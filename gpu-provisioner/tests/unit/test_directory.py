@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from provisioner_world.builders import NAME, pool
+from provisioner_world.memory_pools import MemoryPools
+
 from controlkit_testing import FakeClock
 from gpu_provisioner.azure.directory import PoolDirectory
 from gpu_provisioner.azure.errors import Failure
 from gpu_provisioner.azure.pools import Pool
 from gpu_provisioner.azure.turns import Turns
-from gpu_provisioner_testing.builders import NAME, pool
-from gpu_provisioner_testing.memory_pools import MemoryPools
 
 
 @asynccontextmanager

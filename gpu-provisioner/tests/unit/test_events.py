@@ -1,5 +1,7 @@
 """What a person is told by Events."""
 
+from provisioner_world.builders import NOW, claim, pod
+
 from gpu_provisioner.claims.claim import Condition
 from gpu_provisioner.claims.events import (
     claim_deleted,
@@ -8,7 +10,6 @@ from gpu_provisioner.claims.events import (
     image_family_unknown,
 )
 from gpu_provisioner.claims.progress import DONE, Progress, Step
-from gpu_provisioner_testing.builders import NOW, claim, pod
 
 QUOTA = Step("refused", "QuotaExceeded", "Used up.", NOW)
 TOLD = Condition("Launched", "False", "QuotaExceeded", "Used up. Next try …", NOW)

@@ -4,14 +4,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from provisioner_world.builders import NAME, SIZE, pool
+from provisioner_world.memory_pools import MemoryPools
 
 from controlkit_testing import FakeClock
 from gpu_provisioner.azure.errors import AzureError, Failure
 from gpu_provisioner.azure.gateway import Gateway
 from gpu_provisioner.azure.pools import PoolSpec
 from gpu_provisioner.binding import CREATED_TAG
-from gpu_provisioner_testing.builders import NAME, SIZE, pool
-from gpu_provisioner_testing.memory_pools import MemoryPools
 
 SPEC = PoolSpec(NAME, SIZE)
 

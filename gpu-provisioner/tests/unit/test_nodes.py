@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from provisioner_world.builders import GPU_TAINT, NOW, claim, node, pod
 
 from gpu_provisioner.claims.claim import Taint
 from gpu_provisioner.nodes.eviction import next_to_leave, remaining
@@ -14,7 +15,6 @@ from gpu_provisioner.nodes.registration import (
     registration_patch,
     release_patch,
 )
-from gpu_provisioner_testing.builders import GPU_TAINT, NOW, claim, node, pod
 from gpuapis.core import Node, Pod
 from gpuapis.labels import (
     DISRUPTED_TAINT,

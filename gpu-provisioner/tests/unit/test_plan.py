@@ -5,6 +5,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from provisioner_world.builders import (
+    GPU_TAINT,
+    NAME,
+    NOW,
+    SIZE,
+    claim,
+    condition,
+    node,
+    pool,
+)
 
 from gpu_provisioner.azure.courses import COURSES, Kind
 from gpu_provisioner.azure.errors import Failure
@@ -29,16 +39,6 @@ from gpu_provisioner.claims.actions import (
 from gpu_provisioner.claims.claim import Taint
 from gpu_provisioner.claims.plan import decide
 from gpu_provisioner.claims.progress import DONE
-from gpu_provisioner_testing.builders import (
-    GPU_TAINT,
-    NAME,
-    NOW,
-    SIZE,
-    claim,
-    condition,
-    node,
-    pool,
-)
 from gpuapis.labels import CAPACITY_TYPE, INSTANCE_TYPE
 
 WANTED = PoolSpec(NAME, SIZE)

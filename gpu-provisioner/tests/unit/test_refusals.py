@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 
+from provisioner_world.builders import NOW, claim, condition
+
 from controlkit_testing import FakeClock
 from gpu_provisioner.azure.errors import Failure
 from gpu_provisioner.claims.refusals import Refusals
-from gpu_provisioner_testing.builders import NOW, claim, condition
 
 QUOTA = Failure("quota", "used up")
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from provisioner_world.builders import NAME, NOW, SIZE, claim
 
 from gpu_provisioner.claims.claim import Requirement, Taint
 from gpu_provisioner.claims.quantities import quantity
@@ -14,7 +15,6 @@ from gpu_provisioner.claims.shape import (
     resolved_labels,
     unknown_image_family,
 )
-from gpu_provisioner_testing.builders import NAME, NOW, SIZE, claim
 from gpuapis.labels import (
     ARCH,
     CAPACITY_TYPE,

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from provisioner_world.builders import NAME, NOW, SIZE, node, pod
 
 from gpu_provisioner.azure.errors import AzureError, Failure
 from gpu_provisioner.azure.pools import Pool
@@ -54,7 +55,6 @@ from gpu_provisioner.nodes.registration import (
     registration_patch,
     release_patch,
 )
-from gpu_provisioner_testing.builders import NAME, NOW, SIZE, node, pod
 from gpuapis.core import Node, Pod
 from gpuapis.labels import PROVISION_STARTED, TERMINATION_FINALIZER
 from gpuapis.machine import Machine

@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from provisioner_world.builders import NAME, NOW, claim, node, pool
+
 from gpu_provisioner.azure.pools import Pool
 from gpu_provisioner.binding import belongs, kind_served, made_at, owned
 from gpu_provisioner.collector.suspects import (
@@ -14,7 +16,6 @@ from gpu_provisioner.collector.suspects import (
     VanishedPool,
     suspects,
 )
-from gpu_provisioner_testing.builders import NAME, NOW, claim, node, pool
 from gpuapis.labels import NODEPOOL, PROVISIONER_NAME, WORKSPACE
 
 REGISTERED = ("Launched", "Registered")

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from provisioner_world.builders import NAME, NOW, claim, node, pod, pool
 
 from gpu_provisioner.azure.courses import Kind
 from gpu_provisioner.azure.errors import Failure
@@ -21,7 +22,6 @@ from gpu_provisioner.claims.actions import (
 )
 from gpu_provisioner.claims.claim import Claim
 from gpu_provisioner.claims.plan import decide
-from gpu_provisioner_testing.builders import NAME, NOW, claim, node, pod, pool
 from gpuapis.labels import TERMINATION_TIMESTAMP
 
 READY = ("Launched", "Registered", "Initialized")
