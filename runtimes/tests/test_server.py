@@ -18,6 +18,8 @@ from structlog.testing import capture_logs
 from runtimes.engines.contract import Refused
 from runtimes.failure import Exit, StartupFailure
 from runtimes.serving.limits import BodyLimit
+from runtimes.serving.server import listen
+from runtimes.serving.settings import Settings
 
 Start = Callable[..., Running]
 PROBES = ("/", "/healthz", "/health", "/ready")
@@ -61,6 +63,19 @@ def test_a_load_failure_ends_the_server_with_its_reason(tmp_path: Path) -> None:
         ) as server,
     ):
         wait_until(lambda: server.server.stopping)
+
+
+def test_answers_do_not_wait_for_an_acknowledgement(fake: Running) -> None:
+    fake.client.get("/health")
+    begin = time.monotonic()
+    for _ in range(10):
+        fake.client.get("/health")
+    assert time.monotonic() - begin < 0.3  # ten times 40 ms with Nagle's algorithm
+
+
+def test_an_ipv6_address_can_be_listened_on() -> None:
+    with listen(Settings(host="::1", port=0)) as listener:
+        assert listener.family == socket.AF_INET6
 
 
 def test_too_many_waiting_requests_get_429(start: Start, script: Script) -> None:

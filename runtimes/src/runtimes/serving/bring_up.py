@@ -57,6 +57,8 @@ async def bring_up(
     deployment.metrics.load_seconds.set(seconds)
     deployment.engine = engine
     deployment.gate.open()
+    if info.device == "cpu":
+        log.warning("no GPU was found: the model runs on the CPU")
     log.info(
         "ready",
         model=info.name,
