@@ -142,6 +142,26 @@ async def test_a_bundle_that_somebody_reset_is_mended() -> None:
         task.cancel()
 
 
+async def test_a_deleted_secret_is_made_anew_and_what_is_served_stays_trusted() -> None:
+    api = server()
+    replicas = [certificate(api) for _ in range(2)]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each.run()) for each in replicas]
+        await asyncio.sleep(5)
+        old = stored(api)
+        api.remove(Secret.RESOURCE, SECRET)
+        for _ in range(600):
+            await asyncio.sleep(0.1)
+            for replica in replicas:
+                assert replica._serving is not None
+                assert first_of(replica._serving.authorities) in trusted(api)[0]
+        new = stored(api)
+        for task in tasks:
+            task.cancel()
+    assert new[CERTIFICATE] != old[CERTIFICATE]
+    assert {each._serving and each._serving.certificate for each in replicas} == {new[CERTIFICATE]}
+
+
 async def test_another_name_asks_for_another_certificate() -> None:
     api = server()
     for dns in ("old.ns.svc", "new.ns.svc"):

@@ -49,6 +49,10 @@ def test_a_part_that_is_missing_or_garbled_is_a_flaw(part: str, content: bytes) 
     assert problem(broken).startswith("it is not a whole pair")
 
 
+def test_an_empty_secret_holds_none_yet() -> None:
+    assert problem(Pair(b"", b"", b"")) == "there is none yet"
+
+
 def test_the_authorities_of_earlier_pairs_stay_trusted_while_they_are_valid() -> None:
     bundle, firsts = b"", []
     for week in range(5):

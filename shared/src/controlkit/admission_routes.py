@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from controlkit.admission import Judge, answer
 
 MOST_BYTES = 8 * 1024 * 1024
 
 
-def admission_routes(judges: Mapping[str, Judge]) -> list[Route]:
+def admission_routes(judges: Mapping[str, Judge]) -> list[BaseRoute]:
     """Routes for `FastAPI(routes=…)` or `Starlette(routes=…)`.
 
     Args:

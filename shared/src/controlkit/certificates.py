@@ -148,7 +148,9 @@ class WebhookCertificate:
         problem = flaw(held, self._names, now, before=self._renew_before)
         if not problem:
             return held
-        fresh = issue(self._names, now, old_authorities=held.authorities)
+        # What we serve stays trusted even when somebody deleted the Secret under us.
+        serving = self._serving.authorities if self._serving else b""
+        fresh = issue(self._names, now, old_authorities=serving + held.authorities)
         metadata = {"name": self._secret.name, "namespace": self._secret.namespace}
         data = _data(fresh)
         if secret is None:

@@ -101,6 +101,8 @@ def flaw(pair: Pair, names: Names, now: datetime, *, before: timedelta) -> str:
         now: the time.
         before: how long before its end a certificate is replaced.
     """
+    if not (pair.key or pair.certificate):
+        return "there is none yet"
     try:
         certificate = x509.load_pem_x509_certificate(pair.certificate)
         authority = x509.load_pem_x509_certificates(pair.authorities)[0]
@@ -108,7 +110,7 @@ def flaw(pair: Pair, names: Names, now: datetime, *, before: timedelta) -> str:
         certificate.verify_directly_issued_by(authority)
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, TypeError, IndexError, InvalidSignature, x509.ExtensionNotFound) as error:
-        return f"it is not a whole pair: {error or type(error).__name__}"
+        return f"it is not a whole pair: {str(error).split('.')[0] or type(error).__name__}"
     if _spki(key.public_key()) != _spki(certificate.public_key()):
         return "its key belongs to another certificate"
     missing = [str(name.value) for name in names.extension() if name not in list(held)]
@@ -152,7 +154,8 @@ def _still_valid(authorities: bytes, now: datetime) -> list[x509.Certificate]:
         held = x509.load_pem_x509_certificates(authorities)
     except ValueError:
         return []
-    return [each for each in held if each.not_valid_after_utc > now]
+    distinct = {each.fingerprint(SHA256()): each for each in held}
+    return [each for each in distinct.values() if each.not_valid_after_utc > now]
 
 
 def _spki(key: object) -> bytes:

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from controlkit.errors import Rejected
 
 DRAIN_SECONDS = 3
+KEEP_ALIVE_SECONDS = 120  # the API server hangs up idle connections at 90; it must be the first
 
 
 class _Server(uvicorn.Server):
@@ -53,6 +54,7 @@ async def serve(
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         ssl_context_factory=(lambda _config, _default: ssl_context) if ssl_context else None,
     )
     server = _Server(config)

@@ -1,7 +1,8 @@
-"""What tests of a controller stand on: a clock and an API server that tests own."""
+"""What tests of a controller stand on: clocks, wires and an API server that tests own."""
 
 from controlkit_testing.api import Hang, MemoryApi
 from controlkit_testing.clock import FakeClock, LoopClock
 from controlkit_testing.proxy import CutProxy
+from controlkit_testing.waiting import eventually
 
-__all__ = ["CutProxy", "FakeClock", "Hang", "LoopClock", "MemoryApi"]
+__all__ = ["CutProxy", "FakeClock", "Hang", "LoopClock", "MemoryApi", "eventually"]

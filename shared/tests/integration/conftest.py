@@ -24,15 +24,19 @@ async def proxy(control_plane: ControlPlane) -> AsyncIterator[CutProxy]:
 
 
 @pytest.fixture
-async def proxied(
-    control_plane: ControlPlane, proxy: CutProxy, tmp_path: Path
-) -> AsyncIterator[KubeClient]:
-    """A client whose every byte passes through the proxy."""
+def proxied_kubeconfig(control_plane: ControlPlane, proxy: CutProxy, tmp_path: Path) -> Path:
+    """Leads through the proxy."""
     config = yaml.safe_load(control_plane.kubeconfig.read_text())
     config["clusters"][0]["cluster"]["server"] = proxy.url
     path = tmp_path / "proxied.kubeconfig"
     path.write_text(yaml.safe_dump(config))
-    async with await connected(path) as client:
+    return path
+
+
+@pytest.fixture
+async def proxied(proxied_kubeconfig: Path) -> AsyncIterator[KubeClient]:
+    """A client whose every byte passes through the proxy."""
+    async with await connected(proxied_kubeconfig) as client:
         yield client
 
 

@@ -17,7 +17,7 @@ from controlkit.kube.client import KubeClient
 from controlkit.kube.errors import Expired
 from controlkit.kube.objects import Key, KubeObject, ObjectMeta, Resource
 from controlkit.kube.reflector import Reflector
-from controlkit_testing import CutProxy
+from controlkit_testing import CutProxy, eventually
 from sandbox.controlplane import ControlPlane
 
 pytestmark = pytest.mark.control_plane
@@ -240,11 +240,6 @@ async def test_a_kind_is_followed_from_when_its_crd_is_served_until_it_goes(
             await client.delete(CRDS, Key("", f"widgets.{group}"))
             await eventually(lambda: not cache.served and len(cache) == 0)
         task.cancel()
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110  (the state is told by no event)
-        await asyncio.sleep(0.05)
 
 
 def definition(resource: Resource) -> dict[str, Any]:
