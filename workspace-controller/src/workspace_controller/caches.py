@@ -70,6 +70,10 @@ class Caches:
         """The claims of a Workspace, named as `namespace/name`, of both kinds."""
         return [*self.machines.by_index(OWNER, owner), *self.nodeclaims.by_index(OWNER, owner)]
 
+    def claims_on(self, node: str) -> list[Machine | NodeClaim]:
+        """The claims that became this node: one at most, if all is well."""
+        return [*self.machines.by_index(NODE, node), *self.nodeclaims.by_index(NODE, node)]
+
     def reflectors(self, client: KubeClient) -> list[Reflector[Any]]:
         """What fills and follows the caches."""
         mine = labels.WORKSPACE

@@ -131,18 +131,18 @@ class Rig:
         status = self.get(Workspace.RESOURCE).get("status") or {}
         return {c["type"]: (c["status"], c["reason"]) for c in status.get("conditions", [])}
 
-    def provision(self, name: str = FIRST) -> None:
+    def provision(self, name: str = FIRST, node: str = NODE.name) -> None:
         """Makes the claim's node."""
         claim = self.get(Machine.RESOURCE, Key("", name))
         claim["status"] = {
-            "nodeName": NODE.name,
+            "nodeName": node,
             "conditions": [
                 {"type": kind, "status": "True", "lastTransitionTime": self.now.isoformat()}
                 for kind in ("MachineLaunched", "MachineRegistered", "MachineInitialized", "Ready")
             ],
         }
         self.api.put(Machine.RESOURCE, claim)
-        self.make_node(NODE.name, claim["metadata"]["labels"])
+        self.make_node(node, claim["metadata"]["labels"])
 
     def make_node(self, name: str, marks: dict[str, str], **status: Any) -> None:
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
@@ -435,6 +435,9 @@ async def test_the_count_is_followed_down_to_the_claims(rig: Rig) -> None:
     rig.api.put(Workspace.RESOURCE, found)
     await rig.settle()
     assert len(rig.api.all(Machine.RESOURCE)) == 2
+    assert rig.get(Deployment.RESOURCE)["spec"]["replicas"] == 1, "first the nodes come"
+    rig.provision(claim_name(UID, 1, 0), "node-1")
+    await rig.settle()
     assert rig.get(Deployment.RESOURCE)["spec"]["replicas"] == 2
 
     rig.pods_ready(2)
@@ -576,6 +579,15 @@ async def test_a_node_that_a_provisioner_made_for_others_is_not_taken(rig: Rig) 
     assert labels.RESERVED_FOR not in rig.get(Node.RESOURCE, Key("", "a"))["metadata"]["labels"]
     assert rig.get(Node.RESOURCE, Key("", "b"))["metadata"]["labels"][labels.RESERVED_FOR] == UID
     assert rig.api.all(Machine.RESOURCE) == []
+
+
+async def test_a_node_that_some_claim_became_is_not_taken() -> None:
+    rig = Rig(claim_api="byo")
+    rig.create()
+    rig.make_node("a", {"apps": "phi"})
+    rig.api.put(Machine.RESOURCE, {"metadata": {"name": "ws9"}, "status": {"nodeName": "a"}})
+    await rig.settle(2)
+    assert rig.conditions()["ResourceReady"] == ("False", "NoFreeNode")
 
 
 async def test_a_living_workspaces_reservation_is_respected() -> None:

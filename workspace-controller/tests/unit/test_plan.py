@@ -234,7 +234,22 @@ ACTIONS: dict[str, tuple[Observed, tuple[Action, ...]]] = {
         served(children=(APPLIED[0], replace(APPLIED[1], found="d0", deleting=True))),
         (),
     ),
-    "pods-follow-the-count": (served(serving=replace(SERVED, asked=5)), (Scale(1),)),
+    "pods-follow-the-count-down-at-once": (
+        served(serving=replace(SERVED, asked=5), nodes={}),
+        (Scale(1),),
+    ),
+    "pods-follow-the-count-up-when-there-are-nodes": (
+        served(
+            wanted=2,
+            claims=(claim(phase="ready"), claim(1, phase="ready")),
+            nodes=nodes(node(), node(1)),
+        ),
+        (Scale(2),),
+    ),
+    "pods-do-not-wait-for-nodes-that-are-being-made": (
+        served(wanted=2, claims=(claim(phase="ready"), claim(1))),
+        (),
+    ),
     "a-strangers-object-is-left-alone": (
         with_node(children=(Child("Service", "s1", "", "foreign"), ABSENT[1])),
         (),

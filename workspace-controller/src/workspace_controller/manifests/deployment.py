@@ -4,7 +4,8 @@ Invariant: a rollout never asks for a GPU that the Workspace does not have: an o
 its successor comes.
 """
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from gpuapis import labels
 from gpuapis.core import Deployment
@@ -14,6 +15,9 @@ from workspace_controller.manifests.model_pod import ModelSource, model_pod
 from workspace_controller.manifests.ownership import child_metadata
 from workspace_controller.manifests.template_pod import template_pod
 from workspace_controller.presets.catalog import Preset
+
+IMAGE_PULL: Final = timedelta(minutes=15)
+"""What the image may take, on top of download and loading."""
 
 
 def deployment_digest(workspace: Workspace) -> str:
@@ -30,14 +34,21 @@ def deployment_digest(workspace: Workspace) -> str:
 
 def deployment(workspace: Workspace, preset: Preset | None, source: ModelSource) -> dict[str, Any]:
     """The Deployment of a Workspace; `preset` is None for a template."""
-    pod = template_pod(workspace) if preset is None else model_pod(workspace, preset, source)
-    metadata, spec = pod
+    if preset is None:
+        metadata, spec = template_pod(workspace)
+        deadline = {}
+    else:
+        metadata, spec = model_pod(workspace, preset, source)
+        # Kubernetes' ten minutes would report a large model that is still loading as failed.
+        patience = preset.readiness_timeout + IMAGE_PULL
+        deadline = {"progressDeadlineSeconds": int(patience.total_seconds())}
     return {
         "apiVersion": Deployment.RESOURCE.api_version,
         "kind": Deployment.RESOURCE.kind,
         "metadata": child_metadata(workspace, deployment_digest(workspace)),
         "spec": {
             "replicas": workspace.resource.count,
+            **deadline,
             "strategy": {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},

@@ -16,8 +16,8 @@ from controlkit.kube.objects import Key, KubeObject
 from gpuapis import labels
 from gpuapis.core import Node
 from gpuapis.workspace import Workspace
-from workspace_controller.caches import NODE, UID, Caches
-from workspace_controller.claims.dialects import VIEWS, AnyClaim, kind_of
+from workspace_controller.caches import UID, Caches
+from workspace_controller.claims.dialects import VIEWS, kind_of
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.execute import Executor
 from workspace_controller.workspaces.facts import (
@@ -157,11 +157,7 @@ def _owner(found: KubeObject) -> Iterable[Key]:
 def _users(caches: Caches, node: Node) -> Iterable[Key]:
     """The Workspaces that a node serves: by its own labels, by a claim, by a reservation."""
     yield from _owner(node)
-    claims: list[AnyClaim] = [
-        *caches.machines.by_index(NODE, node.metadata.name),
-        *caches.nodeclaims.by_index(NODE, node.metadata.name),
-    ]
-    for claim in claims:
+    for claim in caches.claims_on(node.metadata.name):
         yield from _owner(claim)
     holder = node.metadata.labels.get(labels.RESERVED_FOR)
     if holder is not None:

@@ -151,7 +151,9 @@ class Observer:
         )
 
     def _taken(self, node: Node) -> bool:
-        """Whether a living Workspace has reserved it, or some provisioner made it for its claim."""
+        """Whether a living Workspace has reserved it, or some provisioner made it for a claim."""
+        if self.caches.claims_on(node.metadata.name):
+            return True
         holder = node.metadata.labels.get(labels.RESERVED_FOR)
         if holder is not None and self.caches.workspaces.by_index(UID, holder):
             return True

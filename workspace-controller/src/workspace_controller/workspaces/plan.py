@@ -233,9 +233,16 @@ def _serve(seen: Observed, supply: _Supply) -> tuple[Action, ...]:
             actions.append(ApplyChild(child.kind))
         elif not child.wanted and child.owner == "ours":
             actions.append(RemoveChild(child.kind))
-        elif child.kind == "Deployment" and seen.serving.asked != seen.wanted:
+        elif child.kind == "Deployment" and _to_be_scaled(seen, supply):
             actions.append(Scale(seen.wanted))
     return tuple(actions)
+
+
+def _to_be_scaled(seen: Observed, supply: _Supply) -> bool:
+    """Down at once, so that nodes can go; up when the nodes are there, so that no pod waits."""
+    if seen.serving.asked > seen.wanted:
+        return True
+    return seen.serving.asked < seen.wanted and supply.resource.outlook == "good"
 
 
 def _inference(seen: Observed, supply: _Supply) -> Finding:
