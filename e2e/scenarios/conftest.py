@@ -8,6 +8,8 @@ import pytest
 
 from sandbox.nodes.kubelet import cgroups
 
+POD_ADDRESSES = "10.244."
+
 Traces = dict[str, set[str]]
 
 
@@ -20,22 +22,23 @@ def host_traces() -> Callable[[Path], Traces]:
 def _traces(folder: Path) -> Traces:
     # Inside their VM, processes know its folder as /run/vm and its programs' as /run/bin.
     ours = (str(folder), "/run/vm", "/run/bin", "containerd-shim")
-    processes = _lines("ps", "-eo", "pid=,args=")
-    groups = (path for each in cgroups.mounted() for path in each.folder.glob("*"))
+    groups = (path for each in cgroups.mounted() for path in each.folder.glob("gpu-workspaces-*"))
     files = ("/var/lib/kubelet", "/var/log/pods", "/var/log/containers", "/run/containerd")
     return {
-        "processes": {line for line in processes if any(name in line for name in ours)},
-        "mounts": set(Path("/proc/self/mounts").read_text().splitlines()),
-        "devices": {path.name for path in Path("/sys/class/net").iterdir()},
-        "routes": set(_lines("ip", "route")),
-        "network namespaces": set(_lines("ip", "netns", "list")),
-        "control groups": {str(path) for path in groups if path.is_dir()},
-        "tables": set(_lines("nft", "list", "tables")),
+        "processes": _lines(ours, "ps", "-eo", "pid=,args="),
+        "mounts": _lines((str(folder), "kubelet", "cni"), "cat", "/proc/self/mounts"),
+        "addresses": _lines((POD_ADDRESSES,), "ip", "-oneline", "address"),
+        "routes": _lines((POD_ADDRESSES,), "ip", "route"),
+        "network namespaces": _lines(("cni",), "ip", "netns", "list"),
+        "control groups": {str(path) for path in groups},
+        "tables": _lines(("kube-proxy",), "nft", "list", "tables"),
         "forwarding": {Path("/proc/sys/net/ipv4/ip_forward").read_text()},
         "folders": {name for name in files if Path(name).exists()},
     }
 
 
-def _lines(*command: str) -> list[str]:
+def _lines(parts: tuple[str, ...], *command: str) -> set[str]:
+    """The lines of a command's output that hold any of the parts."""
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [line.strip() for line in done.stdout.splitlines()]
+    lines = (line.strip() for line in done.stdout.splitlines())
+    return {line for line in lines if any(part in line for part in parts)}

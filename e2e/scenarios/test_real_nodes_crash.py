@@ -31,8 +31,8 @@ def test_after_a_crash_cleanup_leaves_nothing_on_the_host(
             starter.kill()
     try:
         assert {kind for kind in before if running[kind] != before[kind]} >= {
+            "addresses",
             "control groups",
-            "devices",
             "processes",
             "routes",
             "tables",
