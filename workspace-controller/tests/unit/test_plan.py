@@ -445,6 +445,17 @@ FINDINGS: dict[str, tuple[Observed, str, tuple[str, str] | None]] = {
         served(serving=replace(SERVED, ready=0), pods=(PodTrouble("ImagePullError", "m"),)),
         "inference", ("bad", "ImagePullError"),
     ),
+    "a-pod-without-a-place-is-lifted": (
+        served(serving=replace(SERVED, ready=0), pods=(PodTrouble("Unschedulable", "m"),)),
+        "inference", ("bad", "Unschedulable"),
+    ),
+    "a-pod-waits-quietly-while-its-node-is-made": (
+        served(
+            claims=(claim(),), serving=replace(SERVED, ready=0),
+            pods=(PodTrouble("Unschedulable", "m"),),
+        ),
+        "inference", ("pending", "WorkspaceInferenceStatusPending"),
+    ),
     "trouble-of-a-spare-pod-does-not-matter": (
         served(pods=(PodTrouble("ImagePullError", "m"),)),
         "inference", ("good", "WorkspaceInferenceStatusSuccess"),

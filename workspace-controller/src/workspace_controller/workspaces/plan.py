@@ -264,17 +264,20 @@ def _inference(seen: Observed, supply: _Supply) -> Finding:
         waits = supply.resource.outlook != "good"
         message = "waits for ResourceReady" if waits else "the Deployment is being created"
         return Finding("pending", reasons.INFERENCE_PENDING, message)
-    return _pods(seen)
+    return _pods(seen, supply)
 
 
-def _pods(seen: Observed) -> Finding:
+def _pods(seen: Observed, supply: _Supply) -> Finding:
     serving = seen.serving
-    ready = min(serving.ready, serving.updated)
+    ready = min(serving.ready, serving.updated, seen.wanted)
     count = f"{ready} of {seen.wanted} pods ready"
     if serving.current and serving.asked == seen.wanted and ready >= seen.wanted:
         return Finding("good", reasons.INFERENCE_SUCCESS, count)
-    if seen.pods:
-        return Finding("bad", seen.pods[0].reason, f"{count}. {seen.pods[0].message}")
+    # That a pod finds no node is news only where its node is there.
+    awaited = {reasons.UNSCHEDULABLE} if supply.resource.outlook != "good" else set()
+    for trouble in seen.pods:
+        if trouble.reason not in awaited:
+            return Finding("bad", trouble.reason, f"{count}. {trouble.message}")
     if serving.refusal:
         return Finding("bad", reasons.PODS_REFUSED, f"{count}. {serving.refusal}")
     loading = f". {seen.loading}" if seen.loading else ""
