@@ -269,9 +269,9 @@ ACTIONS: dict[str, tuple[Observed, tuple[Action, ...]]] = {
     "deletion-removes-children-and-claims-together": (
         served(deleting_since=NOW),
         (
+            DeleteClaims((claim(phase="ready"),)),
             RemoveChild("Service"),
             RemoveChild("Deployment"),
-            DeleteClaims((claim(phase="ready"),)),
         ),
     ),
     "deletion-waits-for-claims-on-their-way-out": (

@@ -90,23 +90,7 @@ def _server(workspace: Workspace, preset: Preset, source: ModelSource) -> dict[s
             "requests": {labels.GPU_RESOURCE: str(preset.gpus)},
             "limits": {labels.GPU_RESOURCE: str(preset.gpus)},
         },
-        "startupProbe": {
-            "httpGet": {"path": "/healthz", "port": "http"},
-            "periodSeconds": STARTUP_PERIOD,
-            "timeoutSeconds": 5,
-            "failureThreshold": int(preset.readiness_timeout.total_seconds()) // STARTUP_PERIOD,
-        },
-        "livenessProbe": {
-            "httpGet": {"path": "/health", "port": "http"},
-            "periodSeconds": 10,
-            "timeoutSeconds": 5,
-            "failureThreshold": 6,
-        },
-        "readinessProbe": {
-            "httpGet": {"path": "/ready", "port": "http"},
-            "periodSeconds": 5,
-            "timeoutSeconds": 5,
-        },
+        **_probes(preset),
         # A crash then ends with the server's last lines, which the Workspace's condition repeats.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
@@ -117,6 +101,25 @@ def _server(workspace: Workspace, preset: Preset, source: ModelSource) -> dict[s
         "volumeMounts": [
             {"name": name, "mountPath": path} for name, path in sorted(mounts.items())
         ],
+    }
+
+
+def _probes(preset: Preset) -> dict[str, Any]:
+    """Loading may take its whole time; a server that runs is asked more sharply."""
+    tries = int(preset.readiness_timeout.total_seconds()) // STARTUP_PERIOD
+    return {
+        "startupProbe": _probe("/healthz", period=STARTUP_PERIOD, tries=tries),
+        "livenessProbe": _probe("/health", period=10, tries=6),
+        "readinessProbe": _probe("/ready", period=5, tries=3),
+    }
+
+
+def _probe(path: str, *, period: int, tries: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": "http"},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": tries,
     }
 
 

@@ -101,7 +101,8 @@ def _wait_for_claims(seen: Observed) -> Plan:
         )
     end = Finding("good", reasons.DELETION_DELAYED if late else reasons.DELETED, message)
     return Plan(
-        actions=(*_remove_children(seen), *((DeleteClaims(going),) if going else ())),
+        # What costs money goes first, whatever happens to the rest.
+        actions=(*((DeleteClaims(going),) if going else ()), *_remove_children(seen)),
         report=Report(
             workspace=Finding("pending", reasons.DELETED, "the Workspace is being deleted"),
             deleting=end,
