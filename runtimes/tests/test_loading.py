@@ -1,6 +1,8 @@
+import asyncio
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, FalconConfig, FalconForCausalLM
 
+from runtimes.engines.contract import Finished, Generation, Sampling
 from runtimes.engines.loading import choose_dtype, context_length, load
 from runtimes.engines.options import EngineOptions, LoadOptions
 from runtimes.engines.transformers_engine import TransformersEngine
@@ -153,7 +156,27 @@ async def test_a_longer_context_than_the_models_is_refused(tiny_model: Path) -> 
     await engine.close()
 
 
-async def test_falcon_is_loaded_and_answers_without_its_code(copy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["su", "yarn", "longrope"])
+async def test_phi3_with_a_long_context_answers_under_each_name_of_its_rope(
+    copy: Path, name: str
+) -> None:
+    file = copy / "config.json"
+    config = json.loads(file.read_text())
+    del config["rope_parameters"], config["dtype"]
+    long = {
+        "torch_dtype": "bfloat16",
+        "max_position_embeddings": 131_072,
+        "original_max_position_embeddings": 4096,
+        "rope_theta": 10_000.0,
+        "rope_scaling": {"type": name, "short_factor": [1.05] * 32, "long_factor": [1.3] * 32},
+        "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"},
+    }
+    file.write_text(json.dumps({**config, **long}))
+    change_tokenizer(copy, model_max_length=131_072)
+    assert await answers(copy) == ("bfloat16", 131_072)
+
+
+async def test_falcon_answers_without_its_code_and_without_padding(copy: Path) -> None:
     config = FalconConfig(
         vocab_size=386,
         hidden_size=64,
@@ -168,12 +191,33 @@ async def test_falcon_is_loaded_and_answers_without_its_code(copy: Path, tmp_pat
     )
     FalconForCausalLM(config).save_pretrained(copy)
     change_config(copy, auto_map={"AutoConfig": "configuration_falcon.FalconConfig"})
-    engine = TransformersEngine(
-        EngineOptions("falcon", copy, loading=LoadOptions(torch_dtype="bfloat16"))
-    )
+    change_tokenizer(copy, pad_token=None, model_max_length=2048)
+    assert await answers(copy) == ("float32", 2048)
+
+
+def change_tokenizer(folder: Path, **changes: Any) -> None:
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+async def answers(folder: Path) -> tuple[str, int]:
+    """Let two prompts of different length be answered in one batch; the type and the context."""
+
+    async def ask(prompt: str) -> None:
+        request = Generation(id=prompt, sampling=Sampling(max_new_tokens=4), prompt=prompt)
+        async with aclosing(engine.generate(request)) as events:
+            assert isinstance([event async for event in events][-1], Finished)
+
+    engine = TransformersEngine(EngineOptions("model", folder))
     info = await engine.load()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(engine.run())
+        async with asyncio.TaskGroup() as asking:
+            for prompt in ("Hello", "Tell me a joke"):
+                asking.create_task(ask(prompt))
+        running.cancel()
     await engine.close()
-    assert (info.dtype, info.max_model_len) == ("bfloat16", 512)
+    return info.dtype, info.max_model_len
 
 
 def test_a_given_chat_template_replaces_the_models(tiny_model: Path) -> None:

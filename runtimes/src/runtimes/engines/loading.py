@@ -12,7 +12,6 @@ import torch
 from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -25,6 +24,8 @@ from runtimes.engines.sampling import forget_lengths
 from runtimes.failure import Exit, StartupFailure
 
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+# Names that phi-3 models with a long context gave to "longrope" before mid-2024.
+OLD_LONGROPE = ("su", "yarn")
 UNBOUNDED = 10**9  # tokenizers without a limit of their own say 1e30
 
 
@@ -45,11 +46,11 @@ class Loaded:
 def load(folder: Path, options: LoadOptions) -> Loaded:
     """Read tokenizer and weights; raises `StartupFailure`."""
     transformers_logging.disable_progress_bar()
-    _check_folder(folder)
+    content = _read_config(folder)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = CONFIG_MAPPING[content["model_type"]].from_dict(content)
         tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
+            folder, config=config, local_files_only=True, trust_remote_code=False
         )
         model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -108,10 +109,11 @@ def context_length(config: Any, tokenizer: Any) -> int:
     return min(lengths)
 
 
-def _check_folder(folder: Path) -> None:
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The model's config, once it is known that the folder can be loaded without running its code."""
     try:
-        config = json.loads((folder / "config.json").read_bytes())
-        model_type = config.get("model_type", "")
+        content: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
+        model_type = content.get("model_type", "")
     except FileNotFoundError as error:
         raise StartupFailure(
             Exit.WEIGHTS, f"{folder} holds no model: config.json is missing"
@@ -128,13 +130,18 @@ def _check_folder(folder: Path) -> None:
         )
     if model_type not in CONFIG_MAPPING:
         needs_code = (
-            ", and this server never runs a repository's code" if "auto_map" in config else ""
+            ", and this server never runs a repository's code" if "auto_map" in content else ""
         )
         raise StartupFailure(
             Exit.WEIGHTS,
             f"transformers {transformers_version} does not know model type {model_type!r} "
             f"of {folder}{needs_code}",
         )
+    scaling = content.get("rope_scaling") or {}
+    if model_type == "phi3" and scaling.get("type") in OLD_LONGROPE:
+        # transformers 5.19 renames these itself, but only after it has checked them by the new name.
+        content["rope_scaling"] = {**scaling, "type": "longrope"}
+    return content
 
 
 def _device_map(name: str) -> str | None:
