@@ -14,6 +14,8 @@ from workspace_controller.manifests.service import MODEL_PORT
 from workspace_controller.presets.catalog import Preset
 
 WEIGHTS: Final = "/workspace/weights"
+HUB_FOLDER: Final = "/run/hub-token"
+HUB_FILE: Final = "HF_TOKEN"
 USER: Final = 1000
 STARTUP_PERIOD: Final = 5
 SCRATCH: Final = "/tmp"  # noqa: S108  (the container's own, an emptyDir)
@@ -75,6 +77,8 @@ def _server(workspace: Workspace, preset: Preset, source: ModelSource) -> dict[s
     mounts = {"tmp": SCRATCH}
     if not _private(workspace):
         mounts["weights"] = WEIGHTS
+    if _token_secret(workspace) is not None:
+        mounts["hub-token"] = HUB_FOLDER
     if _shares_memory(workspace, preset):
         mounts["dshm"] = SHARED_MEMORY
     image = workspace.inference.preset.preset_options.image
@@ -84,7 +88,7 @@ def _server(workspace: Workspace, preset: Preset, source: ModelSource) -> dict[s
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", "-m", "runtimes.serving"],
         "args": _arguments(workspace, preset),
-        "env": _environment(workspace, source),
+        "env": _environment(source),
         "ports": [{"name": "http", "containerPort": MODEL_PORT, "protocol": "TCP"}],
         "resources": {
             "requests": {labels.GPU_RESOURCE: str(preset.gpus)},
@@ -133,6 +137,8 @@ def _arguments(workspace: Workspace, preset: Preset) -> list[str]:
         "served_model_name": preset.name,
         "torch_dtype": preset.dtype,
     }
+    if _token_secret(workspace) is not None:
+        arguments["hub_token_file"] = f"{HUB_FOLDER}/{HUB_FILE}"
     if _private(workspace):
         arguments["pretrained_model_name_or_path"] = WEIGHTS
         del arguments["revision"]
@@ -142,16 +148,10 @@ def _arguments(workspace: Workspace, preset: Preset) -> list[str]:
     return sorted(flags)
 
 
-def _environment(workspace: Workspace, source: ModelSource) -> list[dict[str, Any]]:
-    assert workspace.inference is not None
-    assert workspace.inference.preset is not None
+def _environment(source: ModelSource) -> list[dict[str, Any]]:
     environment: list[dict[str, Any]] = [{"name": "HF_HOME", "value": f"{SCRATCH}/hf"}]
     if source.hub:
         environment.append({"name": "HF_ENDPOINT", "value": source.hub})
-    secret = workspace.inference.preset.preset_options.model_access_secret
-    if secret is not None:
-        key = {"name": secret, "key": "HF_TOKEN"}
-        environment.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": key}})
     return environment
 
 
@@ -159,6 +159,10 @@ def _volumes(workspace: Workspace, preset: Preset) -> list[dict[str, Any]]:
     volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
     if not _private(workspace):
         volumes.append({"name": "weights", "emptyDir": {}})
+    secret = _token_secret(workspace)
+    if secret is not None:
+        item = {"key": HUB_FILE, "path": HUB_FILE}
+        volumes.append({"name": "hub-token", "secret": {"secretName": secret, "items": [item]}})
     if _shares_memory(workspace, preset):
         volumes.insert(0, {"name": "dshm", "emptyDir": {"medium": "Memory"}})
     return volumes
@@ -178,6 +182,13 @@ def _private(workspace: Workspace) -> bool:
     assert workspace.inference is not None
     assert workspace.inference.preset is not None
     return workspace.inference.preset.access_mode == "private"
+
+
+def _token_secret(workspace: Workspace) -> str | None:
+    """The Secret whose token opens a gated model; as a file, for an environment is seen by many."""
+    assert workspace.inference is not None
+    assert workspace.inference.preset is not None
+    return workspace.inference.preset.preset_options.model_access_secret
 
 
 def _shares_memory(workspace: Workspace, preset: Preset) -> bool:
