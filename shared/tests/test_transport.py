@@ -346,7 +346,7 @@ class TestTheWire:
             transport.stream("/x", query={}, timeout=5) as lines,
         ):
             assert await lines.next(5) == b"{}\n"
-            with pytest.raises(Transient, match=r"no answer within 0\.2 s"):
+            with pytest.raises(Transient, match=r"Silent: WATCH /x sent nothing for 0\.2 s"):
                 await lines.next(0.2)
 
     async def test_a_refused_stream_is_the_error_it_says(self, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ async def test_certificates_rotate_under_load_and_no_request_fails(
         workers = [group.create_task(load(worker)) for worker in range(4)]
         for _ in range(3):
             await eventually(lambda: replicas.agree_on_one_not_in(seen))
-            seen += replicas.served()
+            seen.extend(replicas.served())
             await client.delete(Secret.RESOURCE, replicas.secret)
         await asyncio.sleep(0.5)
         for each in workers:

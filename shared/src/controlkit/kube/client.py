@@ -151,7 +151,7 @@ class KubeClient:
         label_selector: str = "",
         field_selector: str = "",
         lasts: float = 480.0,
-        idle: float = 150.0,
+        idle: float = 200.0,
         timeout: float = DEADLINE,
     ) -> AsyncGenerator[WatchEvent[T], None]:
         """What happened after a resourceVersion, as it happens, until the server ends the watch.
@@ -165,8 +165,8 @@ class KubeClient:
             label_selector: in the API's syntax.
             field_selector: in the API's syntax.
             lasts: seconds after which the server shall end the watch.
-            idle: seconds of silence that mean the connection is dead; the server sends a bookmark
-                every minute when nothing else happens.
+            idle: seconds of silence after which the connection counts as dead; the server sends a
+                bookmark about every minute, the first after two.
             timeout: seconds until the answer begins.
 
         Raises:

@@ -4,6 +4,7 @@ Invariant: it never gives up and never hammers; whatever happened while it was n
 up in the cache's next state.
 """
 
+import logging
 import random
 from contextlib import aclosing
 from typing import Generic, TypeVar
@@ -45,7 +46,7 @@ class Reflector(Generic[T]):
         namespace: str | None = None,
         label_selector: str = "",
         optional: bool = False,
-        idle: float = 150.0,
+        idle: float = 200.0,
         probe: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
@@ -148,7 +149,10 @@ class Reflector(Generic[T]):
         self._fails = 0
 
     def _report(self, problem: ControlError | None) -> None:
-        log.warning(
+        # A quiet kind may be silent for long on a healthy connection: nobody need be told.
+        expected = problem is not None and problem.reason == "Silent"
+        log.log(
+            logging.DEBUG if expected else logging.WARNING,
             "watch broken off" if self._listed else "list needed",
             kind=self.name,
             reason=problem.reason if problem else "Closed",

@@ -42,6 +42,8 @@ class Lines:
             try:
                 async with asyncio.timeout(idle):
                     line = await self._content.readline()
+            except TimeoutError as error:
+                raise Transient("Silent", f"{self._call} sent nothing for {idle:g} s") from error
             except (LineTooLong, ValueError) as error:  # the reader's buffer holds 4 MiB
                 raise Transient("LineTooLong", f"{self._call} sent a line over 4 MiB") from error
         if line and not line.endswith(b"\n"):
