@@ -94,6 +94,17 @@ async def test_a_request_under_way_is_finished_when_the_server_stops() -> None:
     assert server.cancelled()
 
 
+async def test_without_a_host_it_listens_on_all_addresses() -> None:
+    port = free_port()
+    async with asyncio.TaskGroup() as group, httpx.AsyncClient() as http:
+        task = group.create_task(serve(health_app(list, list), host="", port=port))
+        await asyncio.sleep(0)
+        hosts = ["127.0.0.1", "[::1]"] if socket.has_dualstack_ipv6() else ["127.0.0.1"]
+        for host in hosts:
+            assert (await http.get(f"http://{host}:{port}/healthz")).text == "ok"
+        task.cancel()
+
+
 async def test_a_taken_port_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -38,7 +38,7 @@ async def serve(
 
     Args:
         app: an ASGI application; it gets no lifespan events.
-        host: address to listen on; "" for all.
+        host: address to listen on; "" for all, of IPv4 and IPv6.
         port: TCP port.
         ssl_context: for HTTPS; certificates loaded into it later count from the next handshake.
 
@@ -70,9 +70,12 @@ async def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = not host and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both or ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=1024)
+        listener = socket.create_server(
+            (host, port), family=family, backlog=1024, dualstack_ipv6=both
+        )
     except OSError as error:
         where = f"{host or '*'}:{port}"
         raise Rejected("CannotListen", f"cannot listen on {where}: {error}") from error
