@@ -4,6 +4,7 @@ Invariant: nothing is decided here; flags become settings, and a signal becomes 
 """
 
 import asyncio
+import logging
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ def main() -> int:
     """Runs until SIGTERM or SIGINT; returns the exit status."""
     arguments = parsed(sys.argv[1:])
     configure(stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per probe of each pod
     status = 0
     try:
         asyncio.run(run(arguments))

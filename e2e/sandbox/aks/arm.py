@@ -102,7 +102,8 @@ class Arm:
         self._check_version(call)
         self._check_scope(call)
         self._throttle(call)
-        return self._answers[call.verb](call)
+        with self._world.store.atomic():
+            return self._answers[call.verb](call)
 
     def _token(self, call: Call) -> Response:
         form = call.body.decode(errors="replace")

@@ -50,7 +50,7 @@ class Machines:
     def remove(self, pool: Pool, vm: Instance) -> None:
         """Begins the end of a VM."""
         vm.leaving = True
-        self._world.save_pool(pool)
+        self._world.save_vm(vm)
         self._leave[pool.name, vm.index].set()
 
     async def evict(self, pool: Pool, vm: Instance, *, notice: bool) -> None:
@@ -63,7 +63,7 @@ class Machines:
                 self._spec(pool, vm), "VMEventScheduled", "True", "VMEventScheduled", text
             )
         vm.evict_at = at
-        self._world.save_pool(pool)
+        self._world.save_vm(vm)
         self._tasks.start(self._evict(pool, vm, at), f"eviction of {vm.node}")
 
     async def set_ready(self, pool: Pool, vm: Instance, *, ready: bool) -> bool:
@@ -84,9 +84,8 @@ class Machines:
             await leave.wait()
             boot.cancel()
         await self._drive("delete", self._driver.delete, self._spec(pool, vm))
-        pool.instances.remove(vm)
         del self._leave[pool.name, vm.index]
-        self._world.save_pool(pool)
+        self._world.remove_vm(vm)
         log.info("VM gone", pool=pool.name, node=vm.node)
 
     async def _boot(self, pool: Pool, vm: Instance) -> None:
@@ -108,7 +107,7 @@ class Machines:
         await self._drive("advertise GPU", self._driver.advertise_gpu, spec)
         if not vm.gpu:
             vm.gpu = True
-            self._world.save_pool(pool)
+            self._world.save_vm(vm)
             log.info("GPU advertised", pool=pool.name, node=vm.node, gpus=spec.gpus)
 
     def _joined(self, pool: Pool, vm: Instance, spec: NodeSpec) -> None:
@@ -117,7 +116,7 @@ class Machines:
         vm.ready_at = vm.joined_at + settings.scaled(settings.timings.ready)
         if spec.gpus and not vm.hides_gpu:
             vm.gpu_at = vm.ready_at + settings.scaled(settings.timings.gpu)
-        self._world.save_pool(pool)
+        self._world.save_vm(vm)
         log.info("node joined", pool=pool.name, node=vm.node)
 
     async def _evict(self, pool: Pool, vm: Instance, at: Moment) -> None:
@@ -126,6 +125,7 @@ class Machines:
             return
         log.info("spot VM evicted", pool=pool.name, node=vm.node)
         pool.properties["count"] = max(0, pool.count - 1)
+        self._world.save_pool(pool)
         self.remove(pool, vm)
 
     async def _drive(

@@ -83,6 +83,7 @@ class Operations:
         if new and any(fault.effect == "extra-node" for fault in faults):
             extra = self._add_vm(pool, zones[0], faults, fails=False)
             extra.extra = True
+            self._world.save_vm(extra)
             new.append(extra)
         for vm in new:
             self.machines.start(pool, vm)
@@ -92,6 +93,10 @@ class Operations:
 
     def delete(self, pool: Pool, faults: Sequence[Fault], *, at_once: bool = False) -> Operation:
         """Begins the end of a pool, and ends what it was in."""
+        with self._world.store.atomic():
+            return self._delete(pool, faults, at_once=at_once)
+
+    def _delete(self, pool: Pool, faults: Sequence[Fault], *, at_once: bool) -> Operation:
         running = self._world.running_operation(pool)
         if running is not None:
             self._end(running, "Failed", known_error("preempted-by-delete").body)
@@ -216,6 +221,12 @@ class Operations:
     def _end(
         self, operation: Operation, status: OperationStatus, error: dict[str, Any] | None
     ) -> None:
+        with self._world.store.atomic():
+            self._write_end(operation, status, error)
+
+    def _write_end(
+        self, operation: Operation, status: OperationStatus, error: dict[str, Any] | None
+    ) -> None:
         pool = self._world.pools[operation.pool]
         operation.status, operation.error = status, error
         operation.ended = self._world.now()
@@ -254,16 +265,18 @@ class Operations:
     def _add_vm(
         self, pool: Pool, zone: str | None, faults: Sequence[Fault], *, fails: bool
     ) -> Instance:
-        return add_vm(pool, zone, self._world.settings, self._world.now(), faults, fails=fails)
+        vm = add_vm(pool, zone, self._world.settings, self._world.now(), faults, fails=fails)
+        self._world.save_vm(vm)
+        return vm
 
     def _boot_failed(self, pool: Pool, vm: Instance, why: str) -> None:
         vm.join_at = None
+        self._world.save_vm(vm)
         operation = self._world.running_operation(pool)
         if operation is not None and vm.index in operation.instances:
             operation.failure = known_error("boot-refused", reason=why).body
             operation.failure_keeps_vms = True
             self._world.save_operation(operation)
-        self._world.save_pool(pool)
 
     def _changed(self, pool: str) -> None:
         self._pulse(pool).beat()

@@ -55,6 +55,7 @@ def add_vm(
     seconds = settings.timings.join * slowdown(faults) + late
     joins = not fails and not effects & {"never-join", "fail"}
     vm = Instance(
+        pool=pool.name,
         index=pool.next_index,
         node=f"{pool.scale_set}{_base36(pool.next_index)}",
         zone=zone,

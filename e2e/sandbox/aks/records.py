@@ -4,7 +4,9 @@ Invariant: a record holds all that a restarted emulator needs to go on; moments 
 the epoch on the wall clock, so a deadline that passed while the emulator was down is simply due.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from sandbox.aks.document import Document
 
@@ -31,6 +33,7 @@ POOL_STATES: dict[OperationKind, str] = {
 class Instance(Document):
     """One VM of a pool's scale set."""
 
+    pool: str
     index: int
     node: str
     zone: str | None = None
@@ -101,7 +104,8 @@ class Pool(Document):
     etag: str = ""
     created: Moment
     next_index: int = 0
-    instances: list[Instance] = []
+    instances: Annotated[list[Instance], Field(exclude=True)] = []
+    """Its VMs in the order of their making; each is stored by itself."""
     operation: str | None = None
     """Id of the running operation."""
 

@@ -8,13 +8,14 @@ import fcntl
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sandbox.aks.document import Document
 
-Kind = Literal["pool", "operation", "fault", "value"]
+Kind = Literal["pool", "vm", "operation", "fault", "value"]
 D = TypeVar("D", bound=Document)
 
 _SCHEMA = """
@@ -69,6 +70,20 @@ class Store:
         """Releases the folder."""
         self._database.close()
         self._lock.close()
+
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """Makes all writes inside appear on disk together, or none of them."""
+        if self._database.in_transaction:
+            yield
+            return
+        self._database.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
 
     def put(self, kind: Kind, name: str, document: Document) -> None:
         """Writes a document over the one of that name."""

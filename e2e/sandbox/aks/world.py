@@ -12,7 +12,7 @@ from controlkit.clock import Clock
 from sandbox.aks.buckets import Bucket, Buckets
 from sandbox.aks.document import merge_patch
 from sandbox.aks.faults import Fault, Faults
-from sandbox.aks.records import Moment, Operation, Pool
+from sandbox.aks.records import Instance, Moment, Operation, Pool
 from sandbox.aks.settings import Cluster, Settings
 from sandbox.aks.store import Store
 
@@ -35,6 +35,8 @@ class World:
         self._changed_settings: dict[str, object] = self.store.value("settings", {})
         self.settings = self._launch.merged(self._changed_settings)
         self.pools = self.store.all("pool", Pool)
+        for vm in self.store.all("vm", Instance).values():
+            self.pools[vm.pool].instances.append(vm)
         self.operations = self.store.all("operation", Operation)
         self.faults = Faults(self.store.all("fault", Fault))
         levels = self.store.value("buckets", {})
@@ -52,6 +54,17 @@ class World:
         self.pools[pool.name] = pool
         self.store.put("pool", pool.name, pool)
         self.on_change(pool.name)
+
+    def save_vm(self, vm: Instance) -> None:
+        """Writes a new or changed VM."""
+        self.store.put("vm", _vm_key(vm), vm)
+        self.on_change(vm.pool)
+
+    def remove_vm(self, vm: Instance) -> None:
+        """Forgets a VM."""
+        self.pools[vm.pool].instances.remove(vm)
+        self.store.remove("vm", _vm_key(vm))
+        self.on_change(vm.pool)
 
     def remove_pool(self, name: str) -> None:
         """Forgets a pool."""
@@ -135,6 +148,10 @@ class World:
         """Returns to the state of a first start; pools must be gone already."""
         self.store.clear()
         self._load()
+
+
+def _vm_key(vm: Instance) -> str:
+    return f"{vm.pool}/{vm.index:06}"  # sorts as they were made
 
 
 def _system_pool(now: Moment, subnet: str) -> Pool:
