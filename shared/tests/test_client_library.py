@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -111,3 +112,15 @@ def test_the_parts_we_load_without_the_models_need_none_of_them() -> None:
     root = Path(spec.submodule_search_locations[0])
     for part in ("client/configuration.py", "client/rest.py", "config/kube_config.py"):
         assert "client.models" not in (root / part).read_text()
+
+
+def test_only_the_transport_knows_the_library() -> None:
+    repository = Path(__file__).parents[2]
+    users = [
+        path.relative_to(repository).as_posix()
+        for path in repository.glob("*/src/**/*.py")
+        if re.search(
+            r"^\s*(from|import) kubernetes_asyncio|_LIBRARY = ", path.read_text(), re.MULTILINE
+        )
+    ]
+    assert users == ["shared/src/controlkit/kube/transport.py"]

@@ -325,6 +325,7 @@ class TestOwnReads:
             bench.jobs.upsert(job("a", version=2))
             await bench.clock.advance(10)
             assert bench.moments(A) == [5]
+            assert bench.controller._held_for == {}, "nothing is left of it"
 
     async def test_a_write_that_shows_already_holds_nothing(self, bench: Bench) -> None:
         pods = Cache(Pod)

@@ -46,6 +46,11 @@ class _Hold:
     resource_version: str
     until: float
 
+    @property
+    def subject(self) -> tuple[int, Key]:
+        """What has to show: an object of a cache."""
+        return id(self.cache), self.object_key
+
 
 class Controller:
     """Runs `reconcile(key)` whenever something about the key may have changed."""
@@ -118,8 +123,9 @@ class Controller:
         if cache.shows(object_key, resource_version):
             return
         until = self._clock.monotonic() + OWN_READS_SECONDS
-        self._holds.setdefault(key, []).append(_Hold(cache, object_key, resource_version, until))
-        self._held_for.setdefault((id(cache), object_key), set()).add(key)
+        hold = _Hold(cache, object_key, resource_version, until)
+        self._holds.setdefault(key, []).append(hold)
+        self._held_for.setdefault(hold.subject, set()).add(key)
         if id(cache) not in self._listening:
             self._listening.add(id(cache))
 
@@ -165,11 +171,19 @@ class Controller:
         for hold in self._holds.pop(key, ()):
             if now < hold.until and not hold.cache.shows(hold.object_key, hold.resource_version):
                 open_holds.append(hold)
-                self._held_for.setdefault((id(hold.cache), hold.object_key), set()).add(key)
+                self._held_for.setdefault(hold.subject, set()).add(key)
+            else:
+                self._forget(hold.subject, key)
         if not open_holds:
             return 0.0
         self._holds[key] = open_holds
         return max(hold.until for hold in open_holds) - now
+
+    def _forget(self, subject: tuple[int, Key], key: Key) -> None:
+        waiting = self._held_for.get(subject, set())
+        waiting.discard(key)
+        if not waiting:
+            self._held_for.pop(subject, None)
 
     async def _pass(self, key: Key) -> None:
         began = time.perf_counter()
