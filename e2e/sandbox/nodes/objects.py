@@ -4,6 +4,7 @@ Invariant: pure; manifests and pieces of them out, as a kubelet on AKS would wri
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,7 +18,30 @@ KUBELET_VERSION: Final = "v1.36.3"
 Manifest = dict[str, Any]
 
 
-def node_manifest(spec: NodeSpec, now: datetime, *, address: str = "") -> Manifest:
+@dataclass(frozen=True)
+class Kubelet:
+    """Where a Node's kubelet answers the API server.
+
+    Attributes:
+        address: the Node's InternalIP.
+        port: for logs.
+    """
+
+    address: str
+    port: int
+
+    def status(self, name: str) -> Manifest:
+        """Returns its part of the Node's status."""
+        return {
+            "addresses": [
+                {"type": "InternalIP", "address": self.address},
+                {"type": "Hostname", "address": name},
+            ],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
+        }
+
+
+def node_manifest(spec: NodeSpec, now: datetime, kubelet: Kubelet | None = None) -> Manifest:
     """Returns a Node that has just registered: not Ready, and without GPUs."""
     return {
         "apiVersion": "v1",
@@ -33,11 +57,8 @@ def node_manifest(spec: NodeSpec, now: datetime, *, address: str = "") -> Manife
             "conditions": [
                 condition("Ready", "False", "KubeletNotReady", "container runtime is starting", now)
             ],
-            "addresses": [
-                *([{"type": "InternalIP", "address": address}] if address else []),
-                {"type": "Hostname", "address": spec.name},
-            ],
             "nodeInfo": _node_info(spec),
+            **({} if kubelet is None else kubelet.status(spec.name)),
         },
     }
 

@@ -16,6 +16,7 @@ from sandbox.nodes.driver import NodeSpec
 from sandbox.nodes.objects import (
     GPU,
     NOT_READY,
+    Kubelet,
     Manifest,
     condition,
     node_manifest,
@@ -37,15 +38,20 @@ class NodeRegistry:
         self._clock = clock or SystemClock()
 
     async def register(
-        self, spec: NodeSpec, *, address: str = "", annotations: Mapping[str, str] | None = None
+        self,
+        spec: NodeSpec,
+        *,
+        kubelet: Kubelet | None = None,
+        annotations: Mapping[str, str] | None = None,
     ) -> None:
-        """Creates the Node, unless it is there."""
-        manifest = node_manifest(spec, self._clock.now(), address=address)
+        """Creates the Node; one that is there only learns where its kubelet is now."""
+        manifest = node_manifest(spec, self._clock.now(), kubelet)
         manifest["metadata"]["annotations"] = dict(annotations or {})
         try:
             await self._client.create(RESOURCE, manifest)
         except AlreadyExists:
-            return
+            if kubelet is not None:
+                await self._patch_status(spec.name, kubelet.status(spec.name))
 
     async def set_ready(self, name: str) -> None:
         """Makes the Node Ready, and takes away the taint that says it is not.
@@ -78,13 +84,7 @@ class NodeRegistry:
     async def advertise_gpu(self, spec: NodeSpec) -> None:
         """Adds the GPUs to capacity and allocatable; no effect when the Node is gone."""
         count = {GPU: str(spec.gpus)}
-        patch = {"status": {"capacity": count, "allocatable": count}}
-        try:
-            await self._client.merge_patch(
-                RESOURCE, Key("", spec.name), patch, subresource="status"
-            )
-        except NotFound:
-            return
+        await self._patch_status(spec.name, {"capacity": count, "allocatable": count})
 
     async def renew_lease(self, name: str) -> None:
         """Says that the Node is alive, as a kubelet does every ten seconds."""
@@ -106,6 +106,14 @@ class NodeRegistry:
         await self.set_condition(
             name, "Ready", "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status."
         )
+
+    async def _patch_status(self, name: str, status: Manifest) -> None:
+        try:
+            await self._client.merge_patch(
+                RESOURCE, Key("", name), {"status": status}, subresource="status"
+            )
+        except NotFound:
+            return
 
 
 def _as_ready(node: Manifest) -> Manifest:

@@ -25,6 +25,7 @@ from sandbox.aks.tasks import Tasks
 from sandbox.controlplane import ControlPlane
 from sandbox.nodes.driver import NodeSpec
 from sandbox.nodes.process import ProcessDriver
+from sandbox.nodes.process.logs import served
 
 pytestmark = pytest.mark.control_plane
 
@@ -59,8 +60,10 @@ class Cluster:
             )
             tasks.start(events.run(), "events")
             tasks.start(Reflector(self.client, self.driver.pods).run(), "pods")
-            await self.driver.create(self.spec)
-            yield self
+            serving = served(self.folder, self.driver.log_of, self.driver.runs)
+            async with serving as self.driver.log_port:
+                await self.driver.create(self.spec)
+                yield self
 
     async def apply(self, name: str = "phi", **changes: Any) -> None:
         """Creates a pod that is bound to the node, as the scheduler would have done."""
@@ -375,6 +378,39 @@ async def test_the_node_is_alive_while_the_driver_is(cluster: Cluster) -> None:
         assert renewed.endswith("Z")
         addresses = (await cluster.client.read(f"/api/v1/nodes/{cluster.spec.name}"))["status"]
         assert addresses["addresses"][0]["address"].startswith("127.")
+
+
+async def test_kubectl_shows_the_logs_of_a_pod(
+    cluster: Cluster, control_plane: ControlPlane
+) -> None:
+    kubectl = [
+        str(control_plane.bin / "kubectl"),
+        f"--kubeconfig={control_plane.kubeconfig}",
+        f"--namespace={cluster.namespace}",
+        "logs",
+    ]
+
+    async def logs(*words: str) -> str:
+        child = await asyncio.create_subprocess_exec(
+            *kubectl, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        return (await child.communicate())[0].decode()
+
+    async with cluster.running():
+        await cluster.apply(env=env(SICK="/tmp/sick"))
+        pod = await cluster.until(ready)
+        assert await logs("phi") == "serving\n"
+        assert await logs("phi", "--tail=0") == ""
+        async with asyncio.TaskGroup() as group:
+            followed = group.create_task(logs("phi", "--follow"))
+            await asyncio.sleep(0.5)
+            cluster.file(pod, "sick").touch()
+            await cluster.until(lambda pod: server(pod)["restartCount"] == 1)
+            await cluster.until(lambda pod: "running" in server(pod)["state"])
+            assert await logs("phi", "--previous", "--tail=1") == "drained\n"
+            await cluster.delete()
+            await cluster.gone()
+        assert followed.result() == "serving\ndrained\n"
 
 
 async def test_a_killed_driver_takes_its_processes_along(

@@ -17,12 +17,14 @@ from controlkit.clock import Clock, SystemClock
 from controlkit.errors import ControlError
 from controlkit.events import EventRecorder
 from controlkit.kube.client import KubeClient
+from controlkit.kube.objects import Key
 from controlkit.kube.reflector import Reflector
 from sandbox.aks.tasks import Tasks
 from sandbox.nodes.driver import NodeSpec
 from sandbox.nodes.load import DriverOptions
+from sandbox.nodes.objects import Kubelet
 from sandbox.nodes.patience import until_done
-from sandbox.nodes.process.addresses import NODES, address_in
+from sandbox.nodes.process.logs import served
 from sandbox.nodes.process.pod import PodRunner
 from sandbox.nodes.process.views import Pod
 from sandbox.nodes.registry import NodeRegistry
@@ -31,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS: Final = 10.0
 FIRST_BACK_OFF: Final = 10.0
+NODE_ADDRESS: Final = "127.0.0.1"
+"""Where this driver serves the logs of all its nodes."""
 
 
 class ProcessDriver:
@@ -45,10 +49,12 @@ class ProcessDriver:
         folder: Path,
         python: Path,
         ready_seconds: float,
+        log_port: int = 0,
         back_off: float = FIRST_BACK_OFF,
         clock: Clock | None = None,
     ) -> None:
         self.pods = Cache(Pod)
+        self.log_port = log_port
         self._client = client
         self._tasks = tasks
         self._events = events
@@ -66,7 +72,7 @@ class ProcessDriver:
 
     async def create(self, spec: NodeSpec) -> None:
         """Creates the Node, unless it is there, and takes over its pods; Ready follows."""
-        await self._registry.register(spec, address=address_in(NODES, spec.name))
+        await self._registry.register(spec, kubelet=Kubelet(NODE_ADDRESS, self.log_port))
         if spec.name in self._nodes:
             return
         self._nodes[spec.name] = [
@@ -107,6 +113,20 @@ class ProcessDriver:
     async def close(self) -> None:
         """Leaves the Nodes; the processes end with the driver's tasks."""
 
+    def log_of(self, namespace: str, pod: str, container: str, previous: bool) -> Path | None:
+        """Returns the log file of a container's run, if there is one."""
+        runner = self._runner_of(namespace, pod)
+        return None if runner is None else runner.log_of(container, previous=previous)
+
+    def runs(self, namespace: str, pod: str) -> bool:
+        """Says whether the pod is still here."""
+        return self._runner_of(namespace, pod) is not None
+
+    def _runner_of(self, namespace: str, pod: str) -> PodRunner | None:
+        key = Key(namespace, pod)
+        found = (runner for runner, _ in self._runners.values() if runner.pod.key == key)
+        return next(found, None)
+
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
         assert pod is not None
@@ -129,7 +149,7 @@ class ProcessDriver:
             events=self._events,
             folder=self._folder,
             python=self._python,
-            node_address=address_in(NODES, pod.spec.node_name),
+            node_address=NODE_ADDRESS,
             back_off=self._back_off,
             clock=self._clock,
         )
@@ -180,4 +200,5 @@ async def connected(options: DriverOptions) -> AsyncIterator[ProcessDriver]:
         )
         tasks.start(events.run(), "events")
         tasks.start(Reflector(client, driver.pods).run(), "pods")
-        yield driver
+        async with served(options.folder, driver.log_of, driver.runs) as driver.log_port:
+            yield driver

@@ -16,7 +16,7 @@ from controlkit.events import EventRecorder
 from controlkit.kube.client import KubeClient
 from sandbox.nodes.objects import Manifest
 from sandbox.nodes.patience import until_done
-from sandbox.nodes.process.addresses import PODS, address_in
+from sandbox.nodes.process.addresses import pod_address
 from sandbox.nodes.process.container import ContainerRunner, Surroundings
 from sandbox.nodes.process.launch import Launch, Place, Refusal, launch, refusal, secret_keys
 from sandbox.nodes.process.probing import Prober
@@ -50,7 +50,7 @@ class PodRunner:
         self._node_address = node_address
         self._back_off = back_off
         self._clock = clock
-        self._address = address_in(PODS, pod.metadata.uid)
+        self._address = pod_address(pod.metadata.uid)
         self._folder = folder / "pods" / pod.metadata.uid
         self._logs = folder / "logs" / f"{pod.metadata.namespace}_{pod.metadata.name}"
         self._stop = asyncio.Event()
@@ -110,6 +110,14 @@ class PodRunner:
 
     def _log(self, container: Container, number: int) -> Path:
         return self._logs / f"{container.name}.{number}.log"
+
+    def log_of(self, container: str, *, previous: bool) -> Path | None:
+        """Returns the log file of a container's present or previous run, if there is one."""
+        state = self._states.get(container)
+        if state is None:
+            return None
+        path = self._log(state.container, state.restarts - previous)
+        return path if path.exists() else None
 
     def _note(self, state: State) -> None:
         self._states[state.container.name] = state
