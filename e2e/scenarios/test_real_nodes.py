@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +159,21 @@ def test_containers_of_a_gpu_node_see_the_model_servers_packages(cluster: Cluste
     cluster.kubectl("exec", "deployment/web", "--", "/opt/venv/bin/python3", "-c", "import numpy")
 
 
+def test_a_kubelet_that_dies_is_started_again_and_its_gpus_stay(cluster: Cluster) -> None:
+    spec = gpu_node(0)
+    cluster.boot(spec)
+    cluster.run(cluster.driver.advertise_gpu(spec))
+    (before,) = _kubelets(spec)
+    seen = _heartbeat(cluster, spec)
+
+    os.kill(before, signal.SIGKILL)
+
+    _until(lambda: _kubelets(spec) not in ([before], []))
+    _until(lambda: _heartbeat(cluster, spec) != seen)  # the new kubelet has reported
+    cluster.kubectl("wait", "--for=condition=Ready", f"node/{spec.name}", "--timeout=60s")
+    assert cluster.node(spec)["status"]["allocatable"]["nvidia.com/gpu"] == "2"
+
+
 def test_a_deleted_vm_is_gone_and_the_others_stay(cluster: Cluster) -> None:
     gone, stays = gpu_node(1), gpu_node(0)
     for spec in (gone, stays):
@@ -169,6 +187,24 @@ def test_a_deleted_vm_is_gone_and_the_others_stay(cluster: Cluster) -> None:
     assert f"node/{stays.name}" in names
     assert _vm_processes(cluster, gone) == []
     assert _vm_processes(cluster, stays) != []
+
+
+def _kubelets(spec: NodeSpec) -> list[int]:
+    return processes(
+        lambda argv: "kubelet" in argv[0] and f"--hostname-override={spec.name}" in argv
+    )
+
+
+def _heartbeat(cluster: Cluster, spec: NodeSpec) -> str:
+    conditions = cluster.node(spec)["status"]["conditions"]
+    return next(str(each["lastHeartbeatTime"]) for each in conditions if each["type"] == "Ready")
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def _vm_processes(cluster: Cluster, spec: NodeSpec) -> list[int]:

@@ -19,7 +19,8 @@ from sandbox.images.recipes import Recipe, combined_key
 DEBIAN = "bookworm"
 MIRROR = "http://deb.debian.org/debian"
 BASE_NAME = "local/debian"
-MAX_LAYERS = 100
+MAX_IMAGES = 100
+"""About 3 GB; each layer counts as an image."""
 # Documentation and translations are a third of the files; perl goes with usr-is-merged.
 _MMDEBSTRAP = (
     "mmdebstrap",
@@ -124,22 +125,22 @@ class Buildah:
         await self._buildah(["rm", "--all"], label="tidying the image store")
 
     async def forget(self, repositories: Collection[str], *, but: Collection[str]) -> None:
-        """Removes all images of these repositories `but` some, and layers when they are many.
+        """Removes old images of these repositories, and layers, once they are many.
 
-        Layers make the next build of a changed program fast, and removing them is slow.
+        Layers make the next build of a changed program fast, and removing them takes a while.
         """
         listed = await asyncio.to_thread(
             subprocess.run, [*self._command(), "images", "--json"], capture_output=True, check=True
         )
         images = json.loads(listed.stdout)
+        if len(images) <= MAX_IMAGES:
+            return
         names = [name for image in images for name in image["names"] or ()]
         kept = {f"localhost/{reference}" for reference in but}
         prefixes = tuple(f"localhost/{repository}:" for repository in repositories)
-        old = [name for name in names if name.startswith(prefixes) and name not in kept]
-        if old:
+        if old := [name for name in names if name.startswith(prefixes) and name not in kept]:
             await self._buildah(["rmi", *old], label="removing old images")
-        if len(images) > MAX_LAYERS:
-            await self._buildah(["rmi", "--prune"], label="removing old layers")
+        await self._buildah(["rmi", "--prune"], label="removing old layers")
 
     async def _buildah(self, arguments: list[str], *, label: str) -> None:
         command = [*CONTAINED, *self._command(), *arguments]

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sandbox.errors import SandboxError
@@ -30,7 +30,6 @@ async def run(
     log: Path,
     say: Say,
     label: str,
-    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Runs a command to its end, appending its output to `log`; says `label` every 10 s.
 
@@ -46,7 +45,7 @@ async def run(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=environment,
+            env=_environment(),
             start_new_session=True,
         )
     try:
@@ -64,6 +63,11 @@ async def run(
             f"{label}: `{' '.join(argv)}` ended with status {process.returncode};"
             f" the end of {log}:\n{_tail(log)}"
         )
+
+
+def _environment() -> dict[str, str]:
+    # A user's PATH may lack the folders of system programs, even root's.
+    return os.environ | {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import yaml
 
 from sandbox.nodes.kubelet.files import POD_NETWORK
+from sandbox.nodes.kubelet.vms import SYSTEM_PATH
+from sandbox.processes import clean_environment
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 KUBE_PROXY_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
@@ -88,14 +90,20 @@ def restore(note: Path) -> None:
         return
     FORWARDING.write_text(note.read_text())
     for table in proxy_tables():
-        subprocess.run(["nft", "delete", "table", *table.split()], check=True)
+        _nft("delete", "table", *table.split())
     note.unlink()
 
 
 def proxy_tables() -> list[str]:
     """The kube-proxy tables on this host, as `family name`; the host has room for one cluster."""
-    if shutil.which("nft") is None:
+    if shutil.which("nft", path=SYSTEM_PATH) is None:
         return []
-    listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True)
-    tables = {tuple(line.split()[1:3]) for line in listed.stdout.splitlines()}
+    tables = {tuple(line.split()[1:3]) for line in _nft("list", "tables").splitlines()}
     return [" ".join(table) for table in KUBE_PROXY_TABLES if table in tables]
+
+
+def _nft(*arguments: str) -> str:
+    environment = clean_environment(PATH=SYSTEM_PATH)
+    return subprocess.run(
+        ["nft", *arguments], env=environment, capture_output=True, text=True, check=True
+    ).stdout

@@ -12,6 +12,8 @@ from sandbox.errors import SandboxError
 from sandbox.nodes.kubelet.cgroups import mounted
 from sandbox.nodes.kubelet.vms import SYSTEM_PATH
 
+LOCK_SECONDS = 300
+"""How long to wait for another apt-get, such as a new machine's first upgrade."""
 CNI_PLUGIN = Path("/usr/lib/cni/ptp")
 
 
@@ -84,7 +86,11 @@ def install_packages(say: Callable[[str], None]) -> None:
 def _apt(*arguments: str) -> "subprocess.CompletedProcess[str]":
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     return subprocess.run(
-        ["apt-get", "-q", *arguments], env=environment, capture_output=True, text=True, check=False
+        ["apt-get", "-q", f"-oDPkg::Lock::Timeout={LOCK_SECONDS}", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
