@@ -47,6 +47,7 @@ sys.exit(asyncio.run(main()))
 """
 USUAL = (15.0, 10.0, 2.0)
 SHORT = (4.0, 2.0, 0.5)
+PATIENT = (40.0, 30.0, 2.0)
 
 
 @dataclass
@@ -180,14 +181,14 @@ async def test_a_leader_that_was_frozen_past_its_term_dies_on_waking(
     first.send_signal(signal.SIGSTOP)
     await book.until(lambda names: "second" in names, 20)
     first.send_signal(signal.SIGCONT)
-    assert await asyncio.wait_for(first.wait(), 3) == 1
+    assert await asyncio.wait_for(first.wait(), 10) == 1
 
 
 async def test_candidates_survive_a_restart_of_the_api_server(
     candidates: Candidates, book: Book, control_plane: ControlPlane
 ) -> None:
     for name in ("first", "second"):
-        await candidates.start(control_plane.kubeconfig, name, USUAL)
+        await candidates.start(control_plane.kubeconfig, name, PATIENT)
     await book.until(bool, 20)
     [leader] = {name for name, _ in book.notes()}
     await control_plane.stop_apiserver(grace=0)
@@ -195,4 +196,4 @@ async def test_candidates_survive_a_restart_of_the_api_server(
     await asyncio.sleep(4)
     assert {name for name, _ in book.notes()} == {leader}
     assert all(process.returncode is None for process in candidates.running)
-    assert time.monotonic() - book.span(leader)[1] < 1
+    assert time.monotonic() - book.span(leader)[1] < 3
