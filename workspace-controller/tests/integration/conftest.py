@@ -72,11 +72,11 @@ async def bench(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Be
     )
     async with client, asyncio.TaskGroup() as group:
         world = World(client)
-        running = group.create_task(world.run())
+        group.create_task(world.run())
         yield Bench(client, world, namespace)
         world.release, world.failure = True, None
         await _clean(client, namespace)
-        running.cancel()
+        world.over = True
 
 
 async def _clean(client: KubeClient, namespace: str) -> None:

@@ -58,11 +58,13 @@ class World:
     """Whether Deployments become ready."""
     release: bool = True
     """Whether deleted claims go away."""
+    over: bool = False
+    """Set at the end, so that no request is cut off under way."""
     made: list[str] = field(default_factory=list)
     """Names of all claims ever seen."""
 
     async def run(self) -> None:
-        while True:
+        while not self.over:
             with contextlib.suppress(ControlError):
                 await self._turn()
             await asyncio.sleep(0.05)
