@@ -31,11 +31,11 @@ FIGURES = {
         "context": 131072,
     },
     "falcon-7b": FALCON
-    | {"model": "tiiuae/falcon-7b", "revision": "898df1396f35e447d5fe44e0a3ccaaaa69f30d36"},
+    | {"model": "tiiuae/falcon-7b", "revision": "ec89142b67d748a1865ea4451372db8313ada0d8"},
     "falcon-7b-instruct": FALCON
     | {
         "model": "tiiuae/falcon-7b-instruct",
-        "revision": "cf4b3c42ce2fdfe24f753f0f0d179202fea59c99",
+        "revision": "8782b5c5d8c9290412416618f36a133653e85285",
     },
 }
 
