@@ -27,10 +27,11 @@ def workspace_crd() -> dict[str, Any]:
     """The Workspace's definition: one schema under two versions.
 
     Both show the same columns: `kubectl get` asks for the newest version, and what people and
-    scripts are used to see must not depend on that.
+    scripts are used to see must not depend on that. The instance is the one in use, which may be
+    chosen by the controller.
     """
     columns = (
-        Column("Instance", "string", ".resource.instanceType"),
+        Column("Instance", "string", ".status.instanceType"),
         _condition("ResourceReady"),
         _condition("InferenceReady"),
         _condition("WorkspaceReady"),
