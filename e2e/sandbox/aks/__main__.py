@@ -53,7 +53,8 @@ async def run(arguments: Arguments) -> None:
                 pki=_pki(arguments),
             )
         )
-        sys.stdout.write(f"AKS emulator at {emulator.url}, CA {emulator.ca}\n")
+        trust = "" if arguments.certificate else f", its clients have to trust {emulator.ca}"
+        sys.stdout.write(f"AKS emulator at {emulator.url}{trust}\n")
         sys.stdout.flush()
         await stop.wait()
 

@@ -4,7 +4,6 @@ Invariant: whatever the client sends, it gets an answer in Azure's form, unless 
 gets none; and the call log tells which it was.
 """
 
-import asyncio
 import re
 import uuid
 from collections.abc import Callable
@@ -59,6 +58,9 @@ class Arm:
             response = await self._behind_faults(call)
         except ArmError as error:
             code, response = error.code, self._refusal(error)
+        except BaseException:
+            entry.end(500, "", cut=True, faults=call.faults)
+            raise
         status = response.status_code
         if isinstance(response, Hang):
             status = 0
@@ -83,7 +85,7 @@ class Arm:
             case "cut-before":
                 return _Dropped(0)
             case "delay" if fault:
-                await asyncio.sleep(fault.seconds)
+                await self._world.clock.sleep(fault.seconds)
             case "error" if fault:
                 raise self._fault_error(call, fault)
         if fault is None or fault.effect != "cut":

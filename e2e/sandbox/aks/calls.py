@@ -50,6 +50,9 @@ class CallLog:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.pulse = Pulse()
+        for stored in store.unanswered_calls():  # the emulator was killed before it answered
+            outcome = {"status": 0, "code": "", "cut": True, "faults": [], "milliseconds": 0.0}
+            self.complete(stored.number, {**json.loads(stored.text), **outcome})
 
     def begin(self, call: Call, now: float) -> "OpenCall":
         """Notes that a call has come in."""

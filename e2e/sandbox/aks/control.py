@@ -133,8 +133,7 @@ class Control:
         pool = self._pool(request)
         if pool.name == SYSTEM_POOL:
             raise ControlRefusalError(409, "pool: the cluster's own system pool can't go")
-        if pool.state != "Deleting":
-            self._operations.delete(pool, (), at_once=True)
+        self._operations.delete(pool, (), at_once=True)
         return Response(status_code=202)
 
     async def _evict(self, request: Request) -> Response:

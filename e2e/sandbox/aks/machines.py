@@ -124,9 +124,10 @@ class Machines:
         if vm.leaving or vm not in pool.instances:
             return
         log.info("spot VM evicted", pool=pool.name, node=vm.node)
-        pool.properties["count"] = max(0, pool.count - 1)
-        self._world.save_pool(pool)
         self.remove(pool, vm)
+        if pool.operation is None:  # else its end counts
+            pool.recount()
+            self._world.save_pool(pool)
 
     async def _drive(
         self, what: str, call: Callable[[NodeSpec], Awaitable[None]], spec: NodeSpec

@@ -25,7 +25,7 @@ from sandbox.aks.records import (
     Pool,
 )
 from sandbox.aks.tasks import Pulse, Tasks
-from sandbox.aks.world import World
+from sandbox.aks.world import SYSTEM_POOL, World
 from sandbox.nodes.driver import NodeDriver
 
 log = structlog.get_logger(__name__)
@@ -246,6 +246,8 @@ class Operations:
             aborted = self._world.operations.get(operation.aborts or "")
             if aborted is not None and aborted.running:
                 self._end(aborted, "Canceled", known_error("canceled").body)
+        if pool.state == "Succeeded" and pool.name != SYSTEM_POOL:
+            pool.recount()
         self._world.save_pool(pool)
 
     def _drop_unborn(self, operation: Operation, pool: Pool) -> None:

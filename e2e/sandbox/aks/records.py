@@ -142,6 +142,10 @@ class Pool(Document):
         broken = self.state in ("Failed", "Canceled")
         return [vm for vm in self.instances if vm.counted and not (broken and vm.join_at is None)]
 
+    def recount(self) -> None:
+        """Sets `count` to the VMs that there are: an eviction took some, and none follows."""
+        self.properties["count"] = sum(vm.counted for vm in self.instances)
+
     def vm_of(self, node: str) -> Instance | None:
         """Returns the VM of that name, or None."""
         return next((vm for vm in self.instances if vm.node == node), None)

@@ -85,6 +85,8 @@ async def serving(
         ssl_keyfile=key,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         backlog=2048,
+        # Longer than clients keep an idle connection: else a call may meet one that just closed.
+        timeout_keep_alive=90,
     )
     server = _Server(config)
     async with Tasks() as tasks:

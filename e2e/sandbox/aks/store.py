@@ -30,6 +30,9 @@ CREATE INDEX IF NOT EXISTS calls_by_verb ON calls (verb, status);
 """
 
 
+KEPT_CALLS = 200_000
+
+
 class StateInUseError(RuntimeError):
     """Another emulator runs on the same folder."""
 
@@ -120,13 +123,22 @@ class Store:
         cursor = self._database.execute(
             "INSERT INTO calls (verb, pool, text) VALUES (?, ?, ?)", (verb, pool, text)
         )
-        return int(cursor.lastrowid or 0)
+        number = int(cursor.lastrowid or 0)
+        if number % 1000 == 0:
+            forgotten = number - KEPT_CALLS
+            self._database.execute("DELETE FROM calls WHERE number <= ?", (forgotten,))
+        return number
 
     def update_call(self, number: int, status: int, text: str) -> None:
         """Completes a line of the call log."""
         self._database.execute(
             "UPDATE calls SET status = ?, text = ? WHERE number = ?", (status, text, number)
         )
+
+    def unanswered_calls(self) -> list[StoredCall]:
+        """Returns the calls that were never completed."""
+        rows = self._database.execute("SELECT number, text FROM calls WHERE status IS NULL")
+        return [StoredCall(number, text) for number, text in rows]
 
     def calls(
         self, *, after: int = 0, verb: str = "", pool: str = "", status: int = 0, limit: int = -1

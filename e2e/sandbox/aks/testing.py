@@ -107,6 +107,18 @@ class Bench:
             assert time.monotonic() < deadline, f"after {SETTLE_SECONDS} s: {wrong}"
             await asyncio.sleep(0.01)
 
+    async def idle(self) -> None:
+        """Waits until no pool is in an operation and no VM is going."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            pools = (await self.control.pools()).values()
+            busy = [pool["name"] for pool in pools if pool["operation"]]
+            going = [vm["node"] for vm in await self.control.nodes() if vm["leaving"]]
+            if not busy and not going:
+                return
+            assert time.monotonic() < deadline, f"in an operation: {busy}; going: {going}"
+            await asyncio.sleep(0.01)
+
     async def delete(self, name: str) -> None:
         """Deletes a pool and waits until the operation has ended."""
         await (await self.azure.agent_pools.begin_delete(*self.scope, name)).result()

@@ -15,7 +15,7 @@ from sandbox.aks.emulator import Emulator
 from sandbox.aks.settings import Cluster
 from sandbox.aks.store import StateInUseError
 from sandbox.aks.testing import Starter, status_and_code
-from sandbox.nodes.driver import NodeSpec
+from sandbox.nodes.driver import NodeBootError, NodeSpec
 from sandbox.processes import Process, spawn
 
 
@@ -82,6 +82,38 @@ async def test_vms_that_exist_are_created_again_in_a_new_driver(start: Starter) 
         assert second.gpus >= first.gpus
         await bench.delete("ws1")
         assert not second.nodes & first.nodes
+
+
+async def test_a_vm_that_cannot_boot_fails_its_pool_with_what_the_driver_said(
+    start: Starter,
+) -> None:
+    class Broken(Recorder):
+        async def create(self, spec: NodeSpec) -> None:
+            raise NodeBootError(f"{spec.name}: no disk is left")
+
+    async with start(Broken()) as bench:
+        with pytest.raises(HttpResponseError) as caught:
+            await bench.created("ws1")
+        assert status_and_code(caught.value) == (200, "VMExtensionProvisioningError")
+        assert "no disk is left" in str(caught.value)
+        assert (await bench.get("ws1")).provisioning_state == "Failed"
+        await bench.delete("ws1")
+
+
+async def test_a_driver_that_fails_for_now_is_asked_again(start: Starter) -> None:
+    class Hesitant(Recorder):
+        tries = 0
+
+        async def create(self, spec: NodeSpec) -> None:
+            self.tries += 1
+            if self.tries < 3:
+                raise OSError("not now")
+            await super().create(spec)
+
+    driver = Hesitant()
+    async with start(driver) as bench:
+        assert (await bench.created("ws1")).provisioning_state == "Succeeded"
+    assert driver.tries == 3
 
 
 async def test_faults_settings_tokens_and_the_throttle_survive(start: Starter) -> None:
