@@ -29,6 +29,7 @@ PROMPT = "Tell me what a Workspace is"
 SPEED = 20
 READY_SECONDS = 600.0
 GONE_SECONDS = 180.0
+COMMAND_SECONDS = 200.0
 HONESTY = (
     "The model is a tiny one with random weights (1.6 MB), so its answer is noise; the server, "
     "the download, the pod and the path to it are real. There is no GPU and no Azure here: "
@@ -166,23 +167,30 @@ async def _verb(verb: str, *arguments: str) -> None:
 
 async def _shown(console: Console, environment: Mapping[str, str], *command: str) -> None:
     """Run a command the way a person would, with the command itself on show."""
-    console.print(f"[bold cyan]$ {_typed(command)}[/]", highlight=False)
-    output = await _output(environment, *command)
-    console.print(output.rstrip(), highlight=False, markup=False)
+    console.print(f"[bold cyan]$ {_typed(command)}[/]", highlight=False, soft_wrap=True)
+    output = await _output(environment, *command, warnings=True)
+    console.print(output.rstrip(), highlight=False, markup=False, soft_wrap=True)
 
 
-async def _output(environment: Mapping[str, str], *command: str) -> str:
+async def _output(environment: Mapping[str, str], *command: str, warnings: bool = False) -> str:
     process = await asyncio.create_subprocess_exec(
         *command,
         env=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
+    try:
+        async with asyncio.timeout(COMMAND_SECONDS):
+            out, err = await process.communicate()
+    except TimeoutError as error:
+        process.kill()
+        raise DemoError(
+            f"`{_typed(command)}` did not end within {COMMAND_SECONDS:.0f} s"
+        ) from error
     if process.returncode:
         detail = (err or out).decode().strip()
         raise DemoError(f"`{_typed(command)}` failed: {detail}")
-    return out.decode()
+    return (err + out if warnings else out).decode()
 
 
 def _typed(command: tuple[str, ...]) -> str:
