@@ -33,6 +33,14 @@ MAX_WAIT: Final = 60.0
 RESET_SECONDS: Final = 60.0
 
 
+class Json(JSONResponse):
+    """JSON with a line end, for those who read it in a terminal."""
+
+    def render(self, content: Any) -> bytes:
+        """Returns the body."""
+        return super().render(content) + b"\n"
+
+
 class ControlRefusalError(Exception):
     """A request to the control API that can't be carried out."""
 
@@ -86,35 +94,35 @@ class Control:
 
     async def _index(self, _: Request) -> Response:
         lines = {f"{method} {ROOT}{path or '/'}": text for method, path, _, text in self._table}
-        return JSONResponse(lines)
+        return Json(lines)
 
     async def _get_settings(self, _: Request) -> Response:
-        return JSONResponse(self._world.settings.json_dict())
+        return Json(self._world.settings.json_dict())
 
     async def _patch_settings(self, request: Request) -> Response:
-        return JSONResponse(self._world.change_settings(await _body(request)).json_dict())
+        return Json(self._world.change_settings(await _body(request)).json_dict())
 
     async def _put_quota(self, request: Request) -> Response:
         body = await _body(request)
         self._world.change_settings({"quota": None})
-        return JSONResponse(self._world.change_settings({"quota": body}).quota.json_dict())
+        return Json(self._world.change_settings({"quota": body}).quota.json_dict())
 
     async def _usage(self, _: Request) -> Response:
         world, usage = self._world, usage_of(self._world.pools.values())
         now, speed = world.now(), world.settings.speed
         tokens = {name: round(world.buckets.level(name, now, speed), 2) for name in LIMITS}
         cores = {"families": usage.families, "regional": usage.regional, "spot": usage.spot}
-        return JSONResponse({"vcpus": cores, "tokens": tokens})
+        return Json({"vcpus": cores, "tokens": tokens})
 
     async def _errors(self, _: Request) -> Response:
-        return JSONResponse({name: entry.code for name, entry in sorted(catalogue().items())})
+        return Json({name: entry.code for name, entry in sorted(catalogue().items())})
 
     async def _get_faults(self, _: Request) -> Response:
-        return JSONResponse([fault.json_dict() for fault in self._world.faults.all()])
+        return Json([fault.json_dict() for fault in self._world.faults.all()])
 
     async def _add_fault(self, request: Request) -> Response:
         fault = Fault.model_validate(await _body(request))
-        return JSONResponse(self._world.add_fault(fault).json_dict(), 201)
+        return Json(self._world.add_fault(fault).json_dict(), 201)
 
     async def _clear_faults(self, _: Request) -> Response:
         self._world.clear_faults()
@@ -127,7 +135,7 @@ class Control:
         return Response(status_code=204)
 
     async def _pools(self, _: Request) -> Response:
-        return JSONResponse([self._pool_json(pool) for pool in self._world.pools.values()])
+        return Json([self._pool_json(pool) for pool in self._world.pools.values()])
 
     async def _remove_pool(self, request: Request) -> Response:
         pool = self._pool(request)
@@ -141,7 +149,7 @@ class Control:
         pool = self._pool(request)
         vm = self._vm(pool, body)
         await self._operations.machines.evict(pool, vm, notice=bool(body.get("notice", False)))
-        return JSONResponse({"node": vm.node}, 202)
+        return Json({"node": vm.node}, 202)
 
     async def _ready(self, request: Request) -> Response:
         body = await _body(request)
@@ -150,10 +158,10 @@ class Control:
         ready = bool(body.get("ready", True))
         if not await self._operations.machines.set_ready(pool, vm, ready=ready):
             raise ControlRefusalError(409, "ready: this node driver can't set conditions of a Node")
-        return JSONResponse({"node": vm.node, "ready": ready})
+        return Json({"node": vm.node, "ready": ready})
 
     async def _nodes(self, _: Request) -> Response:
-        return JSONResponse(
+        return Json(
             [
                 {"spec": _spec_json(self._world, pool, vm), **vm.json_dict()}
                 for pool in self._world.pools.values()
@@ -163,7 +171,7 @@ class Control:
 
     async def _operations_list(self, _: Request) -> Response:
         world = self._world
-        return JSONResponse(
+        return Json(
             [
                 {**operation_json(world.cluster, item), "pool": item.pool, "kind": item.kind}
                 for item in sorted(world.operations.values(), key=lambda item: item.started)
@@ -179,7 +187,7 @@ class Control:
             await wait_for(self._world.clock, grown, left)
             grown = self._log.pulse.next()
             found = self._found_calls(request)
-        return JSONResponse(found)
+        return Json(found)
 
     def _found_calls(self, request: Request) -> list[dict[str, Any]]:
         query = request.query_params
@@ -265,11 +273,11 @@ def _guarded(answer: Answer) -> Answer:
         try:
             return await answer(request)
         except ControlRefusalError as refusal:
-            return JSONResponse({"problems": list(refusal.problems)}, refusal.status)
+            return Json({"problems": list(refusal.problems)}, refusal.status)
         except ValidationError as error:
-            return JSONResponse({"problems": problems(error)}, 400)
+            return Json({"problems": problems(error)}, 400)
         except (UnknownErrorNameError, ArmError) as error:
-            return JSONResponse({"problems": [str(error)]}, 400)
+            return Json({"problems": [str(error)]}, 400)
 
     return guarded
 
