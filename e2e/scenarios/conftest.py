@@ -1,5 +1,6 @@
 """What the scenarios share: a list of the traces that a sandbox could leave on this host."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from sandbox.nodes.kubelet import cgroups
 
+MARK = "/run/gpu-workspaces.level2"
 POD_ADDRESSES = "10.244."
 
 Traces = dict[str, set[str]]
@@ -23,7 +25,7 @@ def _traces(folder: Path) -> Traces:
     # Inside their VM, processes know its folder as /run/vm and its programs' as /run/bin.
     ours = (str(folder), "/run/vm", "/run/bin", "containerd-shim")
     groups = (path for each in cgroups.mounted() for path in each.folder.glob("gpu-workspaces-*"))
-    files = ("/var/lib/kubelet", "/var/log/pods", "/var/log/containers", "/run/containerd")
+    files = ("/var/lib/kubelet", "/var/log/pods", "/var/log/containers", "/run/containerd", MARK)
     return {
         "processes": _lines(ours, "ps", "-eo", "pid=,args="),
         "mounts": _lines((str(folder), "kubelet", "cni"), "cat", "/proc/self/mounts"),
@@ -33,7 +35,7 @@ def _traces(folder: Path) -> Traces:
         "control groups": {str(path) for path in groups},
         "tables": _lines(("kube-proxy",), "nft", "list", "tables"),
         "forwarding": {Path("/proc/sys/net/ipv4/ip_forward").read_text()},
-        "folders": {name for name in files if Path(name).exists()},
+        "folders": {name for name in files if os.path.lexists(name)},
     }
 
 

@@ -102,7 +102,7 @@ async def _make_environment(buildah: Buildah, packages: Recipe, folder: Path) ->
     # The build writes its packages into our folder instead of into a layer, so every step
     # has to be done for real.
     volumes = {unfinished: "/opt/venv"}
-    await buildah.build(packages, "local/packages:none", volumes=volumes, layers=False)
+    await buildah.build(packages, f"{packages.name}:packages", volumes=volumes, layers=False)
     if not (unfinished / "bin" / "python3").is_symlink():
         raise ImageError(f"{packages.dockerfile}: target deps left no environment at /opt/venv")
     unfinished.rename(folder)

@@ -43,7 +43,7 @@ def test_a_v2_group_hands_its_controllers_down(tmp_path: Path) -> None:
     top, node = tmp_path, tmp_path / "sandbox" / "node"
     node.mkdir(parents=True)
     for folder in (top, node.parent, node):
-        (folder / "cgroup.controllers").write_text("cpu memory\n")
+        (folder / "cgroup.controllers").write_text("cpu memory misc\n")
         (folder / "cgroup.subtree_control").write_text("cpu\n" if folder == top else "cpu memory\n")
 
     cgroups.make("/sandbox/node", [Hierarchy(top, 2, frozenset())])

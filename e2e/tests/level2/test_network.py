@@ -1,8 +1,9 @@
 from pathlib import Path
 
+import pytest
 import yaml
 
-from sandbox.nodes.kubelet import network, subnets
+from sandbox.nodes.kubelet import cleanup, network, subnets
 
 
 def test_each_vm_has_a_subnet_of_its_own_and_keeps_it(tmp_path: Path) -> None:
@@ -43,9 +44,15 @@ def test_a_pod_reaches_itself_through_its_service(tmp_path: Path) -> None:
     assert yaml.safe_load(text)["nftables"]["masqueradeAll"] is True
 
 
-def test_a_host_that_was_not_changed_is_not_restored(tmp_path: Path) -> None:
+def test_a_sandbox_that_never_had_the_host_leaves_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> str:
+        raise AssertionError("the host's rules were touched")
+
+    monkeypatch.setattr(network, "_nft", refuse)
     before = network.FORWARDING.read_text()
 
-    network.restore(tmp_path / "note")
+    cleanup(tmp_path)
 
     assert network.FORWARDING.read_text() == before

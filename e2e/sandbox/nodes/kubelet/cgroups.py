@@ -12,6 +12,7 @@ from pathlib import Path
 
 MOUNTS = Path("/proc/self/mountinfo")
 REMOVAL_SECONDS = 10.0
+_NEEDED = frozenset({"cpu", "cpuset", "hugetlb", "io", "memory", "pids"})
 _CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")
 
 
@@ -71,9 +72,9 @@ def _copy_cpuset(parent: Path, child: Path) -> None:
 
 
 def _enable_controllers(folder: Path) -> None:
-    available = (folder / "cgroup.controllers").read_text().split()
-    enabled = (folder / "cgroup.subtree_control").read_text().split()
-    for controller in sorted(set(available) - set(enabled)):
+    available = {*(folder / "cgroup.controllers").read_text().split()}
+    enabled = {*(folder / "cgroup.subtree_control").read_text().split()}
+    for controller in sorted((available & _NEEDED) - enabled):
         (folder / "cgroup.subtree_control").write_text(f"+{controller}")
 
 

@@ -17,7 +17,7 @@ from sandbox.controlplane import ControlPlane, kubeconfig
 from sandbox.controlplane.addresses import free_ports
 from sandbox.errors import SandboxError
 from sandbox.nodes.driver import NodeSpec
-from sandbox.nodes.kubelet import cgroups, network
+from sandbox.nodes.kubelet import cgroups, network, tenancy
 from sandbox.nodes.kubelet.boot import Machines
 from sandbox.nodes.kubelet.driver import KubeletDriver
 from sandbox.nodes.kubelet.requirements import install_packages, obstacles
@@ -72,6 +72,7 @@ class Level2:
         """
         if found := obstacles():
             raise SandboxError(f"level 2 can't run here: {'; '.join(found)}")
+        await asyncio.to_thread(_take_host, self._paths)
         await asyncio.to_thread(install_packages, self._say)
         made = await images.prepare(self._plane.bin, self._say)
         Settings(
@@ -88,10 +89,10 @@ class Level2:
 
     async def _open_network(self) -> None:
         tables = await asyncio.to_thread(network.proxy_tables)
-        if tables and not self._paths.forwarding_note.exists():
+        if tables:  # of our own, the last clean-up left none
             raise SandboxError(
-                f"this host has the nftables {', '.join(tables)} of another cluster: take that"
-                " down first (`make sandbox-down` in its folder), or delete the tables with nft"
+                f"this host is a node of another cluster: it has the nftables {', '.join(tables)};"
+                " if that cluster is gone, delete them with `nft delete table`"
             )
         network.enable_forwarding(self._paths.forwarding_note)
 
@@ -127,6 +128,11 @@ class Level2:
         if self._kube_proxy:
             await self._kube_proxy.stop(grace=0.0)
         await asyncio.to_thread(cleanup, self._paths.sandbox)
+
+
+def _take_host(paths: Paths) -> None:
+    while vanished := tenancy.former_tenant(paths):
+        cleanup(vanished)
 
 
 async def _routes(process: Process, url: str) -> None:
@@ -165,9 +171,11 @@ def cleanup(folder: Path) -> None:
     for name in machines.names():
         machines.remove(name)
     cgroups.remove(cgroups.sandbox_group(paths.sandbox), cgroups.mounted())
-    network.restore(paths.forwarding_note)
+    if tenancy.has_host(paths):
+        network.restore(paths.forwarding_note)
     if paths.folder.exists():
         shutil.rmtree(paths.folder)
+    tenancy.leave(paths)
 
 
 def _kube_proxy_arguments(paths: Paths) -> list[str]:

@@ -85,13 +85,12 @@ def enable_forwarding(note: Path) -> None:
 
 
 def restore(note: Path) -> None:
-    """Undoes `enable_forwarding` and removes kube-proxy's tables; no effect without a note."""
-    if not note.exists():
-        return
-    FORWARDING.write_text(note.read_text())
+    """Undoes `enable_forwarding` and removes kube-proxy's tables; for who has the host only."""
+    if note.exists():
+        FORWARDING.write_text(note.read_text())
+        note.unlink()
     for table in proxy_tables():
         _nft("delete", "table", *table.split())
-    note.unlink()
 
 
 def proxy_tables() -> list[str]:
