@@ -213,6 +213,28 @@ async def test_many_pools_are_created_at_once(bench: Bench) -> None:
     assert len(set(await bench.control.created_pools())) == 40
 
 
+async def test_a_single_machine_is_read_by_its_name(bench: Bench) -> None:
+    await bench.created("ws1", availabilityZones=["1"])
+    (vm,) = await bench.control.nodes()
+    machine = await bench.azure.machines.get(*bench.scope, "ws1", vm["node"])
+    assert machine.zones == ["1"]
+    with pytest.raises(ResourceNotFoundError) as caught:
+        await bench.azure.machines.get(*bench.scope, "ws1", "aks-other-vmss000000")
+    assert "Machine not found" in str(caught.value)
+
+
+async def test_the_result_of_an_operation_has_an_address_of_its_own(bench: Bench) -> None:
+    await bench.created("ws1")
+    await bench.control.set(timings={"remove": 5000})  # one second
+    url = f"{bench.emulator.url}{bench.emulator.cluster.id}/agentPools/ws1?api-version=2026-08-01"
+    accepted = await bench.azure.send_request(HttpRequest("DELETE", url))
+    assert accepted.status_code == 202
+    result = HttpRequest("GET", accepted.headers["Location"])
+    assert (await bench.azure.send_request(result)).status_code == 202
+    await bench.idle()
+    assert (await bench.azure.send_request(result)).status_code == 204
+
+
 async def accepted(bench: Bench, name: str) -> Mapping[str, str]:
     """Sends a PUT as it is on the wire; returns the headers of the answer."""
     url = f"{bench.emulator.url}{bench.emulator.cluster.id}/agentPools/{name}"

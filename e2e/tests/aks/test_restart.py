@@ -171,6 +171,14 @@ async def test_a_killed_process_loses_nothing(tmp_path: Path, start: Starter) ->
     assert process.child.returncode == 0
 
 
+async def test_a_port_in_use_is_named(start: Starter, tmp_path: Path) -> None:
+    async with start():
+        other = Emulator.start(tmp_path / "other", port=start.port, pki=start.pki)
+        with pytest.raises(OSError, match=f"--port {start.port}: Address already in use"):
+            async with other:
+                pass
+
+
 async def run_program(start: Starter, log: Path) -> tuple[Process, Emulator]:
     """Starts the emulator as a user does; returns it when it says where it is."""
     flags = ["--speed", "500", "--throttle", "off", "--pki", str(start.pki.ca.parent)]
