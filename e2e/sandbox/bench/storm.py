@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from controlkit.cache import Cache
+from controlkit.errors import ControlError
 from controlkit.kube.client import KubeClient
 from controlkit.kube.reflector import Reflector
 from controlkit.log import configure as configure_log
@@ -77,6 +78,8 @@ async def _storm(storm: Storm) -> int:
     try:
         await bring_up(folder, settings, progress)
         all_ready = await _measure(storm, folder, progress)
+    except* ControlError as group:
+        raise SandboxError(f"the API server let the storm down: {group.exceptions[0]}") from group
     finally:
         await bring_down(folder, progress.say)
     if all_ready:
