@@ -22,6 +22,24 @@ def kubectl(plane: ControlPlane, *arguments: str, kubeconfig: Path | None = None
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def test_ports_are_given_to_one_caller_alone() -> None:
+    ask = (
+        "from sandbox.controlplane.addresses import free_ports; print(*free_ports(500), flush=True)"
+    )
+    command = [sys.executable, "-c", f"{ask}; input()"]
+    callers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    given: list[str] = []
+    for caller in callers:
+        assert caller.stdout is not None
+        given += caller.stdout.readline().split()
+    for caller in callers:
+        caller.communicate("")
+    assert len(given) == len(set(given)) == 2000
+
+
 def test_it_is_ready_when_handed_over(control_plane: ControlPlane) -> None:
     assert kubectl(control_plane, "get", "--raw", "/readyz") == "ok"
     version = json.loads(kubectl(control_plane, "version", "-o", "json"))

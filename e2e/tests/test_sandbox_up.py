@@ -141,6 +141,18 @@ def test_the_controllers_have_no_more_rights_than_their_charts_give(sandbox: San
     assert "*.*" not in rights
 
 
+def test_after_a_restart_of_the_machine_up_makes_a_fresh_sandbox(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path)
+    assert sandbox.run("up", "--without", "gpu-provisioner,workspace-controller")[0] == 0
+    state = sandbox.state()
+    for program in state.programs.values():
+        os.kill(program.pid, signal.SIGKILL)
+    status, said = sandbox.run("up", "--without", "gpu-provisioner,workspace-controller")
+    assert status == 0, said
+    assert sandbox.state().ended() == []
+    assert sandbox.run("down")[0] == 0
+
+
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_up_leaves_nothing_running(tmp_path: Path, blow: signal.Signals) -> None:
     sandbox = Sandbox(tmp_path)

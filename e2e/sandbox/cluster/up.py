@@ -58,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     progress = Progress()
     with sole_owner(folder):
         state = State.load(folder)
-        if state is not None and state.ready:
+        # All of it ended: the machine was restarted, and what is left is only files.
+        if state is not None and state.ready and len(state.ended()) < len(state.programs):
             return _already_up(state, settings)
         run_interruptibly(bring_up(folder, settings, progress))
     progress.say(f"the sandbox is ready; use it from a shell: . {os.path.relpath(folder / 'env')}")
