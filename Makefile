@@ -66,6 +66,8 @@ check: setup setup-runtimes ## Formatting, lint, types, layers, generated files
 	$(RUN) ruff format --check
 	$(RUN) ruff check
 	$(RUN) mypy
+	MYPYPATH=workspace-controller/tests $(RUN) mypy workspace-controller/tests
+	MYPYPATH=gpu-provisioner/tests $(RUN) mypy gpu-provisioner/tests
 	$(RUN) lint-imports
 	$(RUN) python -m gpuapis.manifests --check
 	$(RUNTIMES) mypy
