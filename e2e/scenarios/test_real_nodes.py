@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,14 @@ import pytest
 
 from sandbox.controlplane import ControlPlane
 from sandbox.nodes.driver import NodeSpec
-from sandbox.nodes.kubelet import KubeletDriver, Level2, host_address, obstacles
+from sandbox.nodes.kubelet import (
+    KubeletDriver,
+    Level2,
+    NotRegisteredError,
+    host_address,
+    obstacles,
+)
+from sandbox.nodes.kubelet.settings import Paths, Settings
 from sandbox.nodes.kubelet.vms import processes
 
 pytestmark = pytest.mark.skipif(bool(obstacles()), reason="; ".join(obstacles()))
@@ -172,6 +179,21 @@ def test_a_kubelet_that_dies_is_started_again_and_its_gpus_stay(cluster: Cluster
     _until(lambda: _heartbeat(cluster, spec) != seen)  # the new kubelet has reported
     cluster.kubectl("wait", "--for=condition=Ready", f"node/{spec.name}", "--timeout=60s")
     assert cluster.node(spec)["status"]["allocatable"]["nvidia.com/gpu"] == "2"
+
+
+def test_a_vm_that_cannot_boot_shows_why_and_leaves_nothing(cluster: Cluster) -> None:
+    spec, paths = gpu_node(7), Paths(cluster.folder)
+    settings = Settings.load(paths)
+    replace(settings, bin="/no/such/folder").save(paths)
+
+    try:
+        with pytest.raises(NotRegisteredError, match="/no/such/folder"):
+            cluster.run(cluster.driver.create(spec))
+    finally:
+        settings.save(paths)
+
+    assert _vm_processes(cluster, spec) == []
+    assert not (paths.nodes / spec.name).exists()
 
 
 def test_a_deleted_vm_is_gone_and_the_others_stay(cluster: Cluster) -> None:
