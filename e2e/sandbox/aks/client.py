@@ -62,6 +62,10 @@ class ControlClient:
         found = await self._array("GET", "/pools")
         return {pool["name"]: pool for pool in found if pool["properties"]["mode"] != "System"}
 
+    async def operations(self) -> list[dict[str, Any]]:
+        """Returns all operations, in the order of their beginning."""
+        return await self._array("GET", "/operations")
+
     async def nodes(self) -> list[dict[str, Any]]:
         """Returns all VMs."""
         return await self._array("GET", "/nodes")

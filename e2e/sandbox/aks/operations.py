@@ -97,9 +97,10 @@ class Operations:
             return self._delete(pool, faults, at_once=at_once)
 
     def _delete(self, pool: Pool, faults: Sequence[Fault], *, at_once: bool) -> Operation:
-        running = self._world.running_operation(pool)
-        if running is not None:
-            self._end(running, "Failed", known_error("preempted-by-delete").body)
+        # An abort that is under way makes two: itself, and what it was to cancel.
+        for running in [*self._world.operations.values()]:
+            if running.pool == pool.name and running.running:
+                self._end(running, "Failed", known_error("preempted-by-delete").body)
         operation = self._begin(
             pool,
             "Delete",
@@ -154,7 +155,7 @@ class Operations:
         """Begins to cancel what the pool is in."""
         running = self._world.running_operation(pool)
         if running is not None:
-            running.stuck = True  # from here on the abort decides how it ends
+            running.held = True
             self._world.save_operation(running)
         return self._begin(
             pool,
@@ -241,14 +242,22 @@ class Operations:
         if operation.kind == "Delete" and status == "Succeeded":
             self._world.remove_pool(pool.name)
             return
-        if operation.kind == "Abort" and status == "Succeeded":
-            pool.state = "Canceled"
-            aborted = self._world.operations.get(operation.aborts or "")
-            if aborted is not None and aborted.running:
-                self._end(aborted, "Canceled", known_error("canceled").body)
+        if operation.kind == "Abort":
+            self._write_end_of_abort(operation, pool)
         if pool.state == "Succeeded" and pool.name != SYSTEM_POOL:
             pool.recount()
         self._world.save_pool(pool)
+
+    def _write_end_of_abort(self, abort: Operation, pool: Pool) -> None:
+        aborted = self._world.operations.get(abort.aborts or "")
+        if abort.status == "Succeeded":
+            pool.state = "Canceled"
+            if aborted is not None and aborted.running:
+                self._end(aborted, "Canceled", known_error("canceled").body)
+        elif aborted is not None and aborted.running:
+            aborted.held = False
+            pool.state, pool.error, pool.operation = POOL_STATES[aborted.kind], None, aborted.id
+            self._world.save_operation(aborted)
 
     def _drop_unborn(self, operation: Operation, pool: Pool) -> None:
         """Removes the VMs of an operation that came to nothing, as far as none joined."""

@@ -31,7 +31,7 @@ class Wait:
 
 def progress(operation: Operation, pool: Pool, now: Moment) -> Ended | Replace | Wait:
     """Returns the next step of an operation that runs."""
-    if operation.stuck:
+    if operation.stuck or operation.held:
         return Wait(None)
     if now < operation.ends_at:
         return Wait(operation.ends_at - now)

@@ -77,6 +77,8 @@ class Operation(Document):
     """The error that it is going to end with."""
     failure_keeps_vms: bool = False
     stuck: bool = False
+    held: bool = False
+    """An abort is under way, which decides how it ends."""
     lost: bool = False
     """Its status URL answers 404."""
     aborts: str | None = None

@@ -205,6 +205,16 @@ async def test_an_abort_that_comes_too_late_is_refused(bench: Bench) -> None:
     assert status_and_code(caught.value) == (400, "OperationNotAllowed")
 
 
+async def test_an_abort_that_fails_lets_the_operation_go_on(start: Starter) -> None:
+    async with start(timings={"join": 5000}) as bench:  # one second
+        poller = await bench.create("ws1")
+        await bench.control.inject("fail", verb="ABORT", error="internal-late")
+        abort = await bench.azure.agent_pools.begin_abort_latest_operation(*bench.scope, "ws1")
+        with pytest.raises(HttpResponseError):
+            await abort.result()
+        assert (await poller.result()).provisioning_state == "Succeeded"
+
+
 async def test_many_pools_are_created_at_once(bench: Bench) -> None:
     async with asyncio.TaskGroup() as group:
         for number in range(40):
