@@ -18,7 +18,8 @@ N ?= 100
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-runtimes fmt check test test-fast coverage demo e2e compose-test manifests golden \
-	lock images sandbox-up sandbox-status sandbox-down bench bench-storm bench-control-plane bench-idle clean
+	lock images sandbox-up sandbox-status sandbox-down doctor bench bench-storm bench-control-plane \
+	bench-idle clean
 
 ##@ Start here
 
@@ -26,7 +27,7 @@ demo: setup setup-runtimes ## One Workspace becomes a served model, on this mach
 	@$(SANDBOX) demo $(if $(LEVEL),--level $(LEVEL))
 
 test: setup setup-runtimes ## All unit tests, and the integration tests on a real etcd and kube-apiserver
-	$(RUN) pytest -n 2 --dist loadscope
+	$(RUN) pytest -n 2 --dist loadfile
 	$(RUNTIMES) pytest
 
 help: ## This list
@@ -45,6 +46,9 @@ sandbox-status: setup ## What runs, and where
 
 sandbox-down: setup ## Take it down; leaves no process, mount, namespace, cgroup or bridge
 	@$(SANDBOX) down
+
+doctor: setup ## Say what this machine lacks for which level
+	@$(SANDBOX) doctor
 
 ##@ Work on it
 
@@ -76,7 +80,7 @@ test-fast: setup ## Unit tests only: no control plane, no model
 	$(RUN) pytest -n 2 -m "not control_plane"
 
 coverage: setup ## The tests of `make test`, with branch coverage
-	$(RUN) pytest -n 2 --dist loadscope --cov --cov-report=term-missing:skip-covered
+	$(RUN) pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 e2e: setup setup-runtimes ## Scenarios on a whole sandbox; level 2 where this machine can [minutes]
 	$(RUN) pytest e2e/scenarios
