@@ -4,6 +4,7 @@ Invariant: every replica keeps warm caches and answers probes; only the leader t
 """
 
 import asyncio
+import logging
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -202,4 +203,6 @@ def main(settings: Settings) -> int:
     Raises:
         Rejected: there is no usable Kubernetes configuration.
     """
+    # The SDK tells every request at level info.
+    logging.getLogger("azure").setLevel(logging.WARNING)
     return asyncio.run(run(settings))

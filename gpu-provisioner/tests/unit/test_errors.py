@@ -137,8 +137,9 @@ def test_cool_downs_double_up_to_their_ceiling(kind: Any, waits: list[float]) ->
     assert [failure.wait(attempt) for attempt in range(1, len(waits) + 1)] == waits
 
 
-def test_what_azure_asks_is_waited_even_when_it_is_longer() -> None:
-    assert Failure("throttled", "", 500.0).wait(1) == 500.0
+def test_what_azure_asks_is_waited_and_longer_only_when_it_repeats_itself() -> None:
+    assert [Failure("throttled", "", 500.0).wait(attempt) for attempt in (1, 2)] == [500, 500]
+    assert [Failure("throttled", "", 3.0).wait(attempt) for attempt in (1, 2, 3)] == [3, 20, 40]
 
 
 def test_only_what_an_edit_alone_can_mend_is_final() -> None:

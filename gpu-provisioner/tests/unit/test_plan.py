@@ -122,6 +122,11 @@ CASES = {
         told=("Throttled", *NOT_YET),
         looks={"look_again": 120.0},
     ),
+    "25 what a list can disprove is soon asked about again": Case(
+        saw(refused=refusal("credentials", left=60)),
+        told=("AuthorizationFailed", *NOT_YET),
+        looks={"look_again": 60.0, "fresh": 5.0},
+    ),
     "49 one passing fault is nobody's business": Case(
         saw(refused=refusal("transient", left=1)),
         told=("PoolCreating", *NOT_YET),
@@ -168,12 +173,12 @@ CASES = {
         saw(pool=pool("InProgress"), nodes=(node(registered=False),)),
         (RegisterNode(node(registered=False)),),
         ("PoolCreating", *NOT_YET),
-        {"look_again": 2.0, "fresh": 2.0},
+        {"look_again": 1.0, "fresh": 1.0},
     ),
     "a node that is registered already is not written again": Case(
         saw(pool=pool("InProgress"), nodes=(node(),)),
         told=("PoolCreating", *NOT_YET),
-        looks={"look_again": 2.0, "fresh": 2.0},
+        looks={"look_again": 1.0, "fresh": 1.0},
     ),
     "28 a pool that is never made is given up": Case(
         saw(claim=claim(started=900), pool=pool("InProgress")),

@@ -16,12 +16,12 @@ from typing import Any, Self, TypeVar
 
 from azure.core import AzureClouds, MatchConditions
 from azure.core import exceptions as sdk
-from azure.core.credentials_async import AsyncTokenCredential
 from azure.mgmt.containerservice.aio import ContainerServiceClient
 from azure.mgmt.containerservice.models import AgentPool
 
 from gpu_provisioner.azure import metrics
 from gpu_provisioner.azure.body import pool_body, read_pool
+from gpu_provisioner.azure.credentials import RenewableCredential
 from gpu_provisioner.azure.errors import AzureError, Failure, classify, unanswered
 from gpu_provisioner.azure.pools import Pool, PoolSpec
 from gpu_provisioner.azure.rules import Where
@@ -49,7 +49,7 @@ class AksPools:
 
     def __init__(
         self,
-        credential: AsyncTokenCredential,
+        credential: RenewableCredential,
         *,
         subscription: str,
         resource_group: str,
@@ -75,6 +75,7 @@ class AksPools:
             read_timeout=deadline,
             **options,
         )
+        self._credential = credential
         self._where = (resource_group, cluster)
         self._deadline = deadline
 
@@ -159,6 +160,17 @@ class AksPools:
         await self._call("abort", begin)
 
     async def _call(self, where: Where, request: Callable[[], Awaitable[T]]) -> T:
+        generation = self._credential.generation
+        try:
+            return await self._measured(where, request)
+        except AzureError as error:
+            if error.failure.kind != "credentials" or not _refused_token(error):
+                raise
+        # Azure refused the token, and so did nothing: once more, with a new one.
+        await self._credential.renew(generation)
+        return await self._measured(where, request)
+
+    async def _measured(self, where: Where, request: Callable[[], Awaitable[T]]) -> T:
         begun = time.monotonic()
         code = "OK"
         try:
@@ -170,6 +182,12 @@ class AksPools:
         finally:
             metrics.REQUESTS.labels(where, code).inc()
             metrics.SECONDS.labels(where).observe(time.monotonic() - begun)
+
+
+def _refused_token(error: AzureError) -> bool:
+    """Whether it was the resource manager that said no, and not the place where tokens are made."""
+    cause = error.__cause__
+    return isinstance(cause, sdk.HttpResponseError) and _from_arm(cause)
 
 
 @asynccontextmanager

@@ -156,7 +156,5 @@ COURSES: Final[dict[Kind, Course]] = {
     ),
 }
 
-CLUSTER_WIDE: Final[frozenset[Kind]] = frozenset(
-    {"throttled", "queued", "credentials", "forbidden", "no-cluster"}
-)
-"""Kinds that say nothing of one claim: whoever asks next gets the same answer."""
+CLUSTER_WIDE: Final[frozenset[Kind]] = frozenset({"credentials", "no-cluster"})
+"""Kinds that say nothing of one claim, and that a list of the pools can disprove."""

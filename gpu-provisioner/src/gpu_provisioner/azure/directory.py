@@ -20,21 +20,22 @@ log = structlog.get_logger()
 BUSY_EVERY = 10.0
 """Seconds between two LISTs while an operation runs somewhere; less while it is young."""
 
-YOUNG_EVERY = 2.0
+YOUNG_EVERY = 1.0
 """Seconds between two LISTs just after something changed."""
 
 IDLE_EVERY = 60.0
 """Seconds between two LISTs while nothing is expected to happen."""
 
-TROUBLED_EVERY = 30.0
-"""The longest pause while Azure fails, so that its recovery is soon noticed."""
+TROUBLED_FIRST, TROUBLED_MOST = 5.0, 30.0
+"""Pauses while Azure fails: it is one question for all, and its recovery is to be noticed soon."""
 
 _APART = 1.0
 _CREDIBLE_FAILURES = 3
 _LIST = "(list)"
 
 Listener = Callable[[frozenset[str] | None], None]
-"""Called with the names of pools that changed; None when the view as a whole did."""
+"""Called after every list that was answered, with the names of pools that changed; with None when
+the view as a whole has changed: it came, it failed, or it came back."""
 
 
 class PoolDirectory:
@@ -90,7 +91,7 @@ class PoolDirectory:
         return list(self._known.values())
 
     def subscribe(self, listener: Listener) -> None:
-        """Calls back after each change that a LIST brought."""
+        """Calls back after each list that was answered, and when lists begin to fail."""
         self._listeners.append(listener)
 
     def learn(self, pool: Pool) -> None:
@@ -146,7 +147,8 @@ class PoolDirectory:
         wait = failure.wait(self._failures)
         if failure.kind == "throttled":
             self._turns.pause(wait)
-        self._due = self._clock.monotonic() + min(wait, TROUBLED_EVERY)
+        pause = min(TROUBLED_MOST, TROUBLED_FIRST * 2.0 ** min(self._failures - 1, 10))
+        self._due = self._clock.monotonic() + min(wait, pause)
         log.warning("pools could not be listed", reason=failure.reason, detail=failure.message)
         if self.trouble != had:
             self._tell(None)
@@ -172,10 +174,7 @@ class PoolDirectory:
         busy = any(pool.state not in {"Succeeded", "Failed"} for pool in told.values())
         self._due = self._asked + (self._busy_pause() if busy else IDLE_EVERY)
         metrics.POOLS.set(len(told))
-        if recovered:
-            self._tell(None)
-        elif changed:
-            self._tell(changed)
+        self._tell(None if recovered else changed)
 
     def _busy_pause(self) -> float:
         """Half as long as nothing has changed: no end is seen much later than it took to come."""

@@ -42,6 +42,8 @@ class Failure:
 
     def wait(self, attempt: int) -> float:
         """Seconds to wait after the `attempt`-th failure of this kind in a row, counted from 1."""
+        if self.retry_after is not None and attempt == 1:
+            return self.retry_after
         course = COURSES[self.kind]
         doubled = min(course.most, course.first * 2.0 ** min(attempt - 1, 20))
         return max(doubled, self.retry_after or 0.0)

@@ -13,6 +13,7 @@ from controlkit.cache import Cache
 from controlkit.clock import Clock
 from controlkit.controller import Controller, Result
 from controlkit.kube.objects import Key
+from gpu_provisioner.azure.courses import CLUSTER_WIDE
 from gpu_provisioner.azure.directory import PoolDirectory
 from gpu_provisioner.azure.errors import AzureError
 from gpu_provisioner.azure.gateway import Gateway
@@ -24,7 +25,7 @@ from gpu_provisioner.claims.events import failure_event
 from gpu_provisioner.claims.execute import Executor, Work
 from gpu_provisioner.claims.observe import Observer
 from gpu_provisioner.claims.plan import decide
-from gpu_provisioner.claims.refusals import Refusals
+from gpu_provisioner.claims.refusals import MAY_HAVE_PASSED, Refusals
 from gpu_provisioner.claims.status import news
 from gpuapis.core import Node
 
@@ -137,12 +138,14 @@ class ClaimController(Generic[T]):
         self._gateway.puts.leave(key.name)
 
     def _pools_changed(self, names: frozenset[str] | None) -> None:
+        over: frozenset[str] = frozenset()
+        if self._directory.trouble is None:
+            over = self._refusals.forgive(MAY_HAVE_PASSED if names is None else CLUSTER_WIDE)
         if names is None:
-            if self._directory.trouble is None:
-                self._refusals.forgive()
             keys: Iterable[Key] = [item.key for item in self._claims.all()]
         else:
-            keys = [Key("", claim_name(name)) for name in names]
+            waiting = [key for key, uid in self._uids.items() if uid in over] if over else []
+            keys = [*waiting, *(Key("", claim_name(name)) for name in names)]
         for key in keys:
             if self._claims.get(key) is not None:
                 self._controller.enqueue(key)

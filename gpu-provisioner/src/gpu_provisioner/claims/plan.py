@@ -6,7 +6,7 @@ wants; a claim that has its node is never disturbed for what Azure says of the p
 
 from datetime import datetime, timedelta
 
-from gpu_provisioner.azure.courses import COURSES
+from gpu_provisioner.azure.courses import CLUSTER_WIDE, COURSES
 from gpu_provisioner.azure.errors import Failure, classify
 from gpu_provisioner.azure.pools import Pool, PoolSpec
 from gpu_provisioner.binding import belongs, made_at
@@ -27,13 +27,16 @@ from gpu_provisioner.claims.actions import (
 )
 from gpu_provisioner.claims.progress import DONE, Bound, Progress, State, Step
 from gpu_provisioner.claims.shape import resolved_labels
-from gpu_provisioner.claims.teardown import tear_down
+from gpu_provisioner.claims.teardown import LOOK_AGAIN, tear_down
 from gpu_provisioner.nodes.readiness import initialization
 from gpu_provisioner.nodes.registration import held, initialized_patch, registration_patch
 from gpuapis.core import Node
 
 CHECK_AGAIN = 60.0
-SOON = 2.0
+SOON = 1.0
+
+_CREDIBLE = 2.0
+"""Seconds by which a view of Azure may be older than what it is to explain: clocks differ."""
 
 _QUIETLY = 2
 """Passing faults in a row that are nobody's business yet."""
@@ -102,7 +105,8 @@ def _wait_out(seen: Observed, refused: Refusal, asked: Step) -> Plan:
     wait = (refused.until - seen.now).total_seconds()
     if refused.failure.kind == "transient" and refused.attempts <= _QUIETLY:
         return Plan(progress=Progress(asked), look_again=wait)
-    return Plan(progress=Progress(_told(refused.failure, refused.until)), look_again=wait)
+    fresh = LOOK_AGAIN if refused.failure.kind in CLUSTER_WIDE else None
+    return Plan((), Progress(_told(refused.failure, refused.until)), wait, fresh)
 
 
 def _told(failure: Failure, until: datetime | None = None) -> Step:
@@ -237,8 +241,8 @@ def _follow(seen: Observed) -> Plan:
 def _node_deleted(seen: Observed, node: Node) -> Plan:
     """Somebody deleted the node; AKS does so too while it upgrades a pool, hence a fresh look."""
     gone_for = (seen.now - (node.metadata.deletion_timestamp or seen.now)).total_seconds()
-    if seen.view_age is None or seen.view_age > max(gone_for, 0.0) + SOON:
-        return Plan(look_again=1.0, fresh=0.0)
+    if seen.view_age is None or seen.view_age > max(gone_for, 0.0) + _CREDIBLE:
+        return Plan(look_again=SOON, fresh=0.0)
     return _give_up("NodeDeleted", f"Node {node.metadata.name} was deleted.")
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 from controlkit.clock import Clock
-from gpu_provisioner.azure.courses import Kind
+from gpu_provisioner.azure.courses import CLUSTER_WIDE, Kind
 from gpu_provisioner.azure.errors import Failure
 from gpu_provisioner.claims.actions import Refusal
 from gpu_provisioner.claims.claim import Claim
@@ -21,7 +21,8 @@ _RECOVERED: Final[dict[str, Kind]] = {
 }
 """Reasons on a claim that tell the kind of failure beyond doubt."""
 
-_MAY_HAVE_PASSED: Final = frozenset({"credentials", "forbidden", "no-cluster", "transient"})
+MAY_HAVE_PASSED: Final[frozenset[Kind]] = CLUSTER_WIDE | {"forbidden", "transient"}
+"""Kinds that have probably passed when Azure answers after it did not."""
 
 
 class Refusals:
@@ -58,18 +59,14 @@ class Refusals:
         self._creating.pop(uid, None)
         self._deleting.pop(uid, None)
 
-    def forgive(self) -> None:
-        """Azure answers again: what concerned everybody need not be waited out."""
-        self._creating = {
-            uid: noted
-            for uid, noted in self._creating.items()
-            if noted[1].failure.kind not in _MAY_HAVE_PASSED
+    def forgive(self, kinds: frozenset[Kind]) -> frozenset[str]:
+        """Waits no longer for what is over; returns the uids of the claims concerned."""
+        over = {uid for uid, (_, each) in self._creating.items() if each.failure.kind in kinds} | {
+            uid for uid, each in self._deleting.items() if each.failure.kind in kinds
         }
-        self._deleting = {
-            uid: noted
-            for uid, noted in self._deleting.items()
-            if noted.failure.kind not in _MAY_HAVE_PASSED
-        }
+        for uid in over:
+            self.forget(uid)
+        return frozenset(over)
 
     def _next(self, before: Refusal | None, failure: Failure) -> Refusal:
         again = before is not None and before.failure.kind == failure.kind

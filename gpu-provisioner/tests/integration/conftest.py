@@ -1,0 +1,87 @@
+"""A real API server, an emulated Azure, the chart installed, and the provisioner as a process."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from provisioner_world.bench import Bench
+from provisioner_world.processes import NAMESPACE, AzureProcess, ProvisionerProcess
+
+from controlkit.kube.client import KubeClient
+from sandbox import tools
+from sandbox.aks.client import ControlClient
+from sandbox.controlplane import ControlPlane
+from sandbox.processes import clean_environment
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="session")
+def service_account(control_plane: ControlPlane, apply_crds: list[str]) -> Path:
+    """A kubeconfig with the rights that the chart gives, and no others."""
+    values = {
+        "replicas": "0",
+        "controller.image.repository": "example.com/gpu-provisioner",
+        "crds.install": "false",
+    }
+    sets = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    subprocess.run(
+        [
+            *(str(tools.binaries() / "helm"), "install", "gpu-provisioner"),
+            *(str(ROOT / "charts/gpu-provisioner"), *sets),
+            *("--namespace", NAMESPACE, "--create-namespace"),
+        ],
+        check=True,
+        capture_output=True,
+        env=clean_environment(KUBECONFIG=str(control_plane.kubeconfig)),
+    )
+    return asyncio.run(control_plane.kubeconfig_for("gpu-provisioner", NAMESPACE))
+
+
+@pytest.fixture(scope="session")
+def azure(
+    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AzureProcess]:
+    """The emulated Azure, running."""
+    process = AzureProcess(control_plane.kubeconfig, tmp_path_factory.mktemp("azure"))
+    try:
+        process.start()
+        yield process
+    finally:
+        process.kill()
+
+
+@pytest.fixture(scope="session")
+def provisioner_process(
+    service_account: Path, azure: AzureProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ProvisionerProcess]:
+    process = ProvisionerProcess(service_account, azure, tmp_path_factory.mktemp("provisioner"))
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def provisioner(provisioner_process: ProvisionerProcess) -> ProvisionerProcess:
+    """The provisioner, running; a test that starts it otherwise must stop it."""
+    if provisioner_process.process is None:
+        provisioner_process.start()
+    return provisioner_process
+
+
+@pytest.fixture
+async def bench(
+    control_plane: ControlPlane,
+    azure: AzureProcess,
+    provisioner: ProvisionerProcess,
+    namespace: str,
+) -> AsyncIterator[Bench]:
+    """A world without claims, before and after the test."""
+    client = await KubeClient.connect(
+        user_agent="test", field_manager="test", kubeconfig=control_plane.kubeconfig
+    )
+    async with client, ControlClient(azure.url, azure.ca) as control:
+        bench = Bench(client, azure, control, provisioner, namespace)
+        yield bench
+        await bench.clean()
