@@ -62,6 +62,11 @@ class PoolDirectory:
         return self._told is not None
 
     @property
+    def sound(self) -> bool:
+        """The last list was answered."""
+        return self.known and self._failures == 0
+
+    @property
     def trouble(self) -> Failure | None:
         """Why the view cannot be trusted now; None when it can."""
         if self.known and self._failures < _CREDIBLE_FAILURES:

@@ -81,7 +81,7 @@ class Collector:
     async def sweep(self) -> None:
         """Looks once, and acts on what was suspicious the last time, too."""
         directory = self._gateway.directory
-        if not directory.known or directory.trouble is not None:
+        if not directory.sound:
             self._before = frozenset()
             return
         now = suspects(
