@@ -4,10 +4,10 @@ Brings a sandbox up and takes it down again, however the demo ends.
 """
 
 import argparse
-import asyncio
 
 from rich.console import Console
 
+from sandbox.cluster.interrupts import run_interruptibly
 from sandbox.cluster.state import REPOSITORY, sandbox_folder
 from sandbox.demo.story import Stage, play
 from sandbox.nodes.kubelet import obstacles
@@ -31,5 +31,5 @@ def run(arguments: argparse.Namespace) -> int:
     level: int = arguments.level or (1 if missing else 2)
     if level == 1 and missing:
         console.print(f"level 1: a local process stands in for the pod; {'; '.join(missing)}")
-    asyncio.run(play(Stage(REPOSITORY, sandbox_folder(), level), console))
+    run_interruptibly(play(Stage(REPOSITORY, sandbox_folder(), level), console))
     return 0

@@ -33,7 +33,7 @@ COMMAND_SECONDS = 200.0
 HONESTY = (
     "The model is a tiny one with random weights (1.6 MB), so its answer is noise; the server, "
     "the download, the pod and the path to it are real. There is no GPU and no Azure here: "
-    "the node's GPU is only advertised, and AKS is emulated."
+    f"the node's GPU is only advertised, and the emulated AKS runs {SPEED} times faster than life."
 )
 
 
@@ -142,27 +142,45 @@ async def _sandbox(stage: Stage, console: Console) -> AsyncIterator[None]:
     nodes = "kubelet" if stage.level == 2 else "process"
     console.rule(f"a sandbox, level {stage.level}")
     try:
-        await _verb("up", "--level", str(stage.level), "--nodes", nodes, "--speed", str(SPEED))
+        await _up("--level", str(stage.level), "--nodes", nodes, "--speed", str(SPEED))
         yield
     finally:
         console.rule("the curtain falls")
-        await asyncio.shield(_verb("down"))
+        await _down()
 
 
-async def _verb(verb: str, *arguments: str) -> None:
-    # In a session of its own, so that Ctrl-C at the terminal reaches only the demo: `up` is told
-    # once and cleans up after itself, and `down` finishes however often the keys are pressed.
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "sandbox", verb, *arguments), start_new_session=True
-    )
+async def _up(*arguments: str) -> None:
+    process = await _verb("up", *arguments)
     try:
         status = await process.wait()
     except asyncio.CancelledError:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)  # it cleans up after itself
         await process.wait()
         raise
     if status:
-        raise DemoError(f"`python -m sandbox {verb}` ended with exit status {status}")
+        raise DemoError(f"`python -m sandbox up` ended with exit status {status}")
+
+
+async def _down() -> None:
+    """Take the sandbox down, to the end, however often the demo is told to stop meanwhile."""
+    process = await _verb("down")
+    stopped = False
+    while process.returncode is None:
+        try:
+            await process.wait()
+        except asyncio.CancelledError:
+            stopped = True
+    if process.returncode:
+        raise DemoError(f"`python -m sandbox down` ended with exit status {process.returncode}")
+    if stopped:
+        raise asyncio.CancelledError
+
+
+async def _verb(verb: str, *arguments: str) -> asyncio.subprocess.Process:
+    # In a session of its own, so that Ctrl-C at the terminal reaches only the demo.
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sandbox", verb, *arguments), start_new_session=True
+    )
 
 
 async def _shown(console: Console, environment: Mapping[str, str], *command: str) -> None:
