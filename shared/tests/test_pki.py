@@ -1,10 +1,15 @@
 """What makes a pair of key and certificate good, or not."""
 
+from base64 import b64decode, encodebytes
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from controlkit.pki import AUTHORITIES_KEPT, VALIDITY, Names, Pair, flaw, issue
 
@@ -47,6 +52,40 @@ def test_parts_of_different_pairs_do_not_fit() -> None:
 def test_a_part_that_is_missing_or_garbled_is_a_flaw(part: str, content: bytes) -> None:
     broken = replace(issue(NAMES, NOW), **{part: content})
     assert problem(broken).startswith("it is not a whole pair")
+
+
+def test_a_pair_whose_keys_are_of_another_kind_is_replaced() -> None:
+    pair = foreign(rsa.generate_private_key(65537, 2048))
+    assert problem(pair) == "its key is of another kind"
+    mixed = replace(pair, key=issue(NAMES, NOW).key)
+    assert problem(mixed) == "its key belongs to another certificate"
+
+
+def test_a_key_on_a_curve_that_nobody_supports_is_a_flaw() -> None:
+    pair = issue(NAMES, NOW)
+    prime256v1, prime239v3 = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030106")
+    der = b64decode(b"".join(pair.key.splitlines()[1:-1])).replace(prime256v1, prime239v3)
+    pem = b"-----BEGIN PRIVATE KEY-----\n" + encodebytes(der) + b"-----END PRIVATE KEY-----\n"
+    assert problem(replace(pair, key=pem)).startswith("it is not a whole pair: Curve")
+
+
+def foreign(key: rsa.RSAPrivateKey) -> Pair:
+    """A self-signed pair as other programs make them."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "webhook")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + VALIDITY)
+        .add_extension(NAMES.extension(), critical=False)
+        .sign(key, SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return Pair(pem, certificate, certificate)
 
 
 def test_an_empty_secret_holds_none_yet() -> None:

@@ -9,14 +9,13 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -24,6 +23,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 VALIDITY = timedelta(days=90)
 BACKDATED = timedelta(hours=1)  # a client whose clock is behind ours
 AUTHORITIES_KEPT = 3
+_UNFIT = (
+    ValueError,
+    TypeError,
+    IndexError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.ExtensionNotFound,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +116,13 @@ def flaw(pair: Pair, names: Names, now: datetime, *, before: timedelta) -> str:
         key = load_pem_private_key(pair.key, password=None)
         certificate.verify_directly_issued_by(authority)
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, TypeError, IndexError, InvalidSignature, x509.ExtensionNotFound) as error:
+        certified = certificate.public_key()
+    except _UNFIT as error:
         return f"it is not a whole pair: {str(error).split('.')[0] or type(error).__name__}"
-    if _spki(key.public_key()) != _spki(certificate.public_key()):
+    own = key.public_key()
+    if not isinstance(own, ec.EllipticCurvePublicKey):
+        return "its key is of another kind"
+    if own != certified:
         return "its key belongs to another certificate"
     missing = [str(name.value) for name in names.extension() if name not in list(held)]
     if missing:
@@ -156,8 +167,3 @@ def _still_valid(authorities: bytes, now: datetime) -> list[x509.Certificate]:
         return []
     distinct = {each.fingerprint(SHA256()): each for each in held}
     return [each for each in distinct.values() if each.not_valid_after_utc > now]
-
-
-def _spki(key: object) -> bytes:
-    assert isinstance(key, ec.EllipticCurvePublicKey)
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
