@@ -164,6 +164,32 @@ async def test_an_outage_delays_an_event(bench: Bench) -> None:
         assert len(bench.written()) == 1
 
 
+async def test_an_event_whose_creation_was_not_confirmed_goes_on_counting(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = bench.api._create
+    lost = [Transient("Timeout", "the answer was lost")]
+
+    def answer_is_lost(*call: Any) -> Any:
+        answer = create(*call)
+        if lost:
+            raise lost.pop()
+        return answer
+
+    monkeypatch.setattr(bench.api, "_create", answer_is_lost)
+    with capture_logs() as logs:
+        async with bench.running():
+            bench.recorder.event(widget(), "Warning", "Failing", "still")
+            await asyncio.sleep(1)
+            bench.recorder.event(widget(), "Warning", "Failing", "still")
+            await asyncio.sleep(130)
+            assert [event["count"] for event in bench.written()] == [2]
+            bench.recorder.event(widget(), "Warning", "Failing", "still")
+            await asyncio.sleep(130)
+            assert [event["count"] for event in bench.written()] == [3]
+    assert logs == []
+
+
 async def test_an_event_that_is_refused_is_dropped_and_logged(bench: Bench) -> None:
     bench.api.fault = lambda _verb, _path: Rejected("Forbidden", "no")
     with capture_logs() as logs:

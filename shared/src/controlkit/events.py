@@ -16,7 +16,7 @@ from typing import Any, Literal
 import structlog
 
 from controlkit.clock import Clock, SystemClock, wait_for
-from controlkit.errors import ControlError, NotFound, Transient
+from controlkit.errors import AlreadyExists, ControlError, NotFound, Transient
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key, KubeObject, Resource
 from controlkit.metrics import EVENTS_DROPPED
@@ -149,6 +149,10 @@ class EventRecorder:
                 await self._client.merge_patch(EVENTS, key, facts)
             else:
                 await self._client.create(EVENTS, record.manifest | facts)
+        except AlreadyExists:  # the answer to an earlier try was lost: names are ours alone
+            record.created, record.tries = True, 0
+            if record.count > 1:  # that try may have counted less
+                self._schedule(record, record.written_at + WINDOW_SECONDS)
         except ControlError as error:
             self._failed(record, error)
         else:
