@@ -110,5 +110,16 @@ def test_no_role_may_do_everything() -> None:
     ]
     for rule in rules:
         assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
-    secrets = [rule for rule in rules if "secrets" in rule["resources"]]
-    assert [rule["resourceNames"] for rule in secrets] == [["workspace-webhook-cert"]]
+
+
+def test_of_secrets_only_the_webhooks_may_be_read_and_it_may_be_made_anew() -> None:
+    manifests = rendered()
+    for role in of_kind(manifests, "ClusterRole"):
+        assert not any("secrets" in rule["resources"] for rule in role["rules"])
+    (role,) = of_kind(manifests, "Role")
+    creating, tending = [rule for rule in role["rules"] if "secrets" in rule["resources"]]
+    assert creating == {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}
+    assert (tending["resourceNames"], tending["verbs"]) == (
+        ["workspace-webhook-cert"],
+        ["get", "patch"],
+    )
