@@ -5,6 +5,7 @@ import base64
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from controlkit.certificates import (
     AUTHORITIES,
@@ -14,9 +15,9 @@ from controlkit.certificates import (
     WebhookCertificate,
     WebhookConfiguration,
 )
-from controlkit.errors import ControlError, Transient
+from controlkit.errors import Blocked, ControlError, NotFound, Transient
 from controlkit.kube.objects import Key
-from controlkit_testing import LoopClock, MemoryApi
+from controlkit_testing import LoopClock, MemoryApi, eventually
 
 pytestmark = pytest.mark.looptime
 
@@ -66,7 +67,7 @@ async def test_the_first_replica_makes_it_stores_it_and_has_it_trusted() -> None
     before = first.ready
     async with asyncio.TaskGroup() as group:
         task = group.create_task(first.run())
-        await asyncio.sleep(1)
+        await asyncio.sleep(6)
         assert (before, first.ready) == (False, True)
         task.cancel()
     held = stored(api)
@@ -94,7 +95,7 @@ async def test_an_empty_secret_of_the_chart_is_filled() -> None:
     only = certificate(api)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(only.run())
-        await asyncio.sleep(1)
+        await asyncio.sleep(6)
         assert only.ready
         task.cancel()
     assert set(stored(api)) == {KEY, CERTIFICATE, AUTHORITIES}
@@ -134,7 +135,7 @@ async def test_a_bundle_that_somebody_reset_is_mended() -> None:
     only = certificate(api)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(only.run())
-        await asyncio.sleep(1)
+        await asyncio.sleep(6)
         webhooks = [{"name": "a.x", "clientConfig": {"caBundle": ""}}]
         api.put(WebhookConfiguration.RESOURCE, {"metadata": {"name": NAME}, "webhooks": webhooks})
         await asyncio.sleep(31)
@@ -147,7 +148,7 @@ async def test_a_deleted_secret_is_made_anew_and_what_is_served_stays_trusted() 
     replicas = [certificate(api) for _ in range(2)]
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(each.run()) for each in replicas]
-        await asyncio.sleep(5)
+        await asyncio.sleep(10)
         old = stored(api)
         api.remove(Secret.RESOURCE, SECRET)
         for _ in range(600):
@@ -194,4 +195,55 @@ async def test_an_outage_is_waited_for() -> None:
         await asyncio.sleep(120)
         assert only.ready
         assert trusted(api) == [stored(api)[AUTHORITIES]] * 2
+        task.cancel()
+
+
+async def test_it_is_ready_when_api_servers_had_time_to_learn_of_what_was_published() -> None:
+    api = server()
+    api.fault = lambda verb, path: (
+        Blocked("Forbidden", "no") if verb == "PATCH" and "configurations" in path else None
+    )
+    only = certificate(api)
+    ready = []
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(only.run())
+        await asyncio.sleep(60)
+        ready.append(only.ready)
+        assert stored(api), "it is issued, but nobody trusts it yet"
+        api.fault = lambda _verb, _path: None
+        await eventually(lambda: trusted(api) == [stored(api)[AUTHORITIES]] * 2, seconds=40)
+        ready.append(only.ready)
+        await asyncio.sleep(5)
+        ready.append(only.ready)
+        task.cancel()
+    assert ready == [False, False, True]
+
+
+async def test_a_restart_with_a_trusted_certificate_is_ready_at_once() -> None:
+    api = server()
+    for patience in (6.0, 0.1):
+        replica = certificate(api)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(replica.run())
+            await asyncio.sleep(patience)
+            assert replica.ready
+            task.cancel()
+
+
+async def test_a_namespace_that_is_not_there_is_said_and_asked_for_ever_less() -> None:
+    api = server()
+    missing = NotFound("NotFound", 'namespaces "ns" not found')
+    api.fault = lambda verb, _path: missing if verb == "POST" else None
+    only = certificate(api)
+    async with asyncio.TaskGroup() as group:
+        with capture_logs() as logs:
+            task = group.create_task(only.run())
+            await asyncio.sleep(120)
+        tries = sum(verb == "POST" for verb, _ in api.calls)
+        assert 5 <= tries <= 9
+        assert [each["log_level"] for each in logs] == ["warning"] * tries
+        assert "there is no namespace 'ns': create it" in logs[0]["detail"]
+        api.fault = lambda _verb, _path: None
+        await asyncio.sleep(40)
+        assert only.ready
         task.cancel()

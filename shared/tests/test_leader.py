@@ -6,8 +6,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from controlkit.errors import ControlError, Transient
+from controlkit.errors import ControlError, NotFound, Transient
 from controlkit.kube.objects import Key
 from controlkit.leader import LeaderElector, LeadershipLost, Lease, unique_identity
 from controlkit_testing import LoopClock, MemoryApi
@@ -271,6 +272,24 @@ async def test_a_candidate_survives_an_api_server_that_is_away() -> None:
         await asyncio.sleep(100)
         api.fault = lambda _verb, _path: None
         await asyncio.sleep(3)
+        assert first.elector.leading
+        task.cancel()
+
+
+async def test_a_namespace_that_is_not_there_is_said_and_asked_for_ever_less() -> None:
+    api = MemoryApi()
+    api.fault = failing(NotFound("NotFound", 'namespaces "kube-system" not found'), "POST")
+    first = Replica(api, "first")
+    async with asyncio.TaskGroup() as group:
+        with capture_logs() as logs:
+            task = group.create_task(first.run())
+            await asyncio.sleep(120)
+        tries = sum(verb == "POST" for verb, _ in api.calls)
+        assert 7 <= tries <= 12
+        assert [each["log_level"] for each in logs] == ["warning"] * tries
+        assert "there is no namespace 'kube-system': create it" in logs[0]["detail"]
+        api.fault = failing(Transient("", ""), "NONE")
+        await asyncio.sleep(20)
         assert first.elector.leading
         task.cancel()
 

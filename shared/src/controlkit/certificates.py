@@ -17,7 +17,7 @@ import structlog
 from pydantic import Field
 
 from controlkit.clock import Clock, SystemClock
-from controlkit.errors import ControlError, Stale
+from controlkit.errors import Blocked, ControlError, NotFound, Stale
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import ApiModel, Key, KubeObject, Resource
 from controlkit.pki import Names, Pair, flaw, issue
@@ -105,7 +105,7 @@ class WebhookCertificate:
 
     @property
     def ready(self) -> bool:
-        """Whether the context holds a certificate."""
+        """Whether the context holds a certificate that the API server trusts."""
         return self._serving is not None
 
     async def run(self) -> None:
@@ -130,14 +130,14 @@ class WebhookCertificate:
         # whoever read an old Secret can never undo what was published for a newer one.
         configuration = await self._client.get(WebhookConfiguration, self._configuration)
         pair = await self._current()
-        if self._serving is None:
-            self._serve(pair)
+        published = False
         if configuration is None:
             log.warning("webhook configuration is missing", name=str(self._configuration))
         else:
-            await self._publish(configuration, pair)
+            published = await self._publish(configuration, pair)
         if pair != self._serving:
-            await self._clock.sleep(self._settle)
+            if published or self._serving:
+                await self._clock.sleep(self._settle)
             self._serve(pair)
 
     async def _current(self) -> Pair:
@@ -155,7 +155,7 @@ class WebhookCertificate:
         data = _data(fresh)
         if secret is None:
             body: dict[str, Any] = {"metadata": metadata, "type": "Opaque", "data": data}
-            await self._client.create(Secret.RESOURCE, body)
+            await self._create(body)
         else:
             guard = {"resourceVersion": secret.metadata.resource_version}
             await self._client.merge_patch(
@@ -164,11 +164,22 @@ class WebhookCertificate:
         log.info("certificate issued", secret=str(self._secret), because=problem)
         return fresh
 
-    async def _publish(self, configuration: WebhookConfiguration, pair: Pair) -> None:
-        """Has the API server trust the pair's authorities, in every webhook of the configuration."""
+    async def _create(self, body: dict[str, Any]) -> None:
+        try:
+            await self._client.create(Secret.RESOURCE, body)
+        except NotFound as error:  # not another replica's work: it will fail every time
+            raise Blocked(
+                "NoNamespace",
+                f"the certificate's Secret {self._secret} cannot be created, as there is no "
+                f"namespace {self._secret.namespace!r}: create it, or name the controller's own "
+                f"({error.message})",
+            ) from error
+
+    async def _publish(self, configuration: WebhookConfiguration, pair: Pair) -> bool:
+        """Has the API server trust the pair's authorities in every webhook; False if it did."""
         bundle = base64.b64encode(pair.authorities).decode()
         if all(each.client_config.ca_bundle == bundle for each in configuration.webhooks):
-            return
+            return False
         metadata = configuration.metadata
         manifest = {
             "metadata": {"name": metadata.name, "resourceVersion": metadata.resource_version},
@@ -179,6 +190,7 @@ class WebhookCertificate:
         }
         await self._client.apply(WebhookConfiguration.RESOURCE, manifest, force=True)
         log.info("authority published", configuration=metadata.name)
+        return True
 
     def _serve(self, pair: Pair) -> None:
         with ExitStack() as stack:

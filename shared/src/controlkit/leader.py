@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import structlog
 
 from controlkit.clock import Clock, SystemClock
-from controlkit.errors import ControlError, Stale
+from controlkit.errors import Blocked, ControlError, NotFound, Stale
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import ApiModel, Key, KubeObject, MicroTime, Resource
 from controlkit.metrics import LEADER
@@ -98,6 +98,7 @@ class LeaderElector:
         self._identity = identity
         self._clock: Clock = clock or SystemClock()
         self._lease, self._renew, self._retry = lease, renew, retry
+        self._pause = retry
         self._renewed_at: float | None = None
         self._version = ""
         self._seen = _Sighting("", 0.0)
@@ -125,7 +126,7 @@ class LeaderElector:
             LeadershipLost: the lease was not renewed in time, or taken; `lead` was cancelled.
         """
         while not await self._acquire():
-            await self._clock.sleep(self._retry * _random.uniform(1.0, 1.2))
+            await self._clock.sleep(self._pause * _random.uniform(1.0, 1.2))
         log.info("leading", lease=str(self._key), identity=self._identity)
         with LEADER.labels(self._key.name).track_inprogress():
             try:
@@ -198,14 +199,19 @@ class LeaderElector:
             if lease is None:
                 return await self._create(patience)
             if self._runs(lease):
+                self._pause = self._retry
                 return False
             self._version = lease.metadata.resource_version
             before = lease.spec.lease_transitions or 0
             first = {"acquireTime": self._stamp(), "leaseTransitions": before + 1}
             await self._claim(first, timeout=patience)
         except Stale:
+            self._pause = self._retry
             return False  # another candidate was faster
         except ControlError as error:
+            # What somebody has to mend first is not there sooner for being asked for more often.
+            blocked = isinstance(error, Blocked)
+            self._pause = min(2 * self._pause, self._lease) if blocked else self._retry
             log.warning("cannot try for the lease", reason=error.reason, detail=error.message)
             return False
         return True
@@ -225,7 +231,15 @@ class LeaderElector:
         spec = self._term() | {"acquireTime": self._stamp(), "leaseTransitions": 0}
         metadata = {"name": self._key.name, "namespace": self._key.namespace}
         body = {"metadata": metadata, "spec": spec}
-        written = await self._client.create(Lease.RESOURCE, body, timeout=timeout)
+        try:
+            written = await self._client.create(Lease.RESOURCE, body, timeout=timeout)
+        except NotFound as error:  # no candidate was faster: none can ever succeed
+            raise Blocked(
+                "NoNamespace",
+                f"the Lease {self._key} cannot be created, as there is no namespace "
+                f"{self._key.namespace!r}: create it, or name the controller's own "
+                f"({error.message})",
+            ) from error
         self._version, self._renewed_at = written.resource_version, began
         return True
 
