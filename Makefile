@@ -17,7 +17,7 @@ CLAIM_API ?=
 N ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-runtimes fmt check test test-fast coverage demo e2e compose-test manifests golden \
+.PHONY: help podman setup setup-runtimes fmt check test test-fast coverage demo e2e compose-test manifests golden \
 	lock images sandbox-up sandbox-status sandbox-down doctor bench bench-storm bench-control-plane \
 	bench-idle clean
 
@@ -82,11 +82,14 @@ test-fast: setup ## Unit tests only: no control plane, no model
 coverage: setup ## The tests of `make test`, with branch coverage
 	$(RUN) pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
-e2e: setup setup-runtimes ## Scenarios on a whole sandbox; level 2 where this machine can [minutes]
+e2e: setup setup-runtimes podman ## Scenarios on real nodes, and docker-compose.yaml for real (root, Debian; minutes)
 	$(RUN) pytest e2e/scenarios
 
-compose-test: setup ## docker-compose.yaml for real, with podman (root, Debian)
+compose-test: setup podman ## docker-compose.yaml for real, with podman (root, Debian)
 	$(RUN) pytest e2e/scenarios/test_compose.py
+
+podman:
+	@e2e/install-packages.sh podman netavark aardvark-dns iptables buildah mmdebstrap
 
 manifests: setup ## Write the CRDs of the charts from the API types
 	$(RUN) python -m gpuapis.manifests
