@@ -1,0 +1,325 @@
+"""Whole passes in virtual time, over an API server and agent pools in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from provisioner_world.builders import NAME, SIZE, pool
+from provisioner_world.memory_pools import MemoryPools
+
+from controlkit.cache import Cache
+from controlkit.errors import ControlError, Transient
+from controlkit.events import EventRecorder
+from controlkit.kube.objects import Key
+from controlkit.kube.reflector import Reflector
+from controlkit_testing import FakeClock, MemoryApi
+from gpu_provisioner.azure.errors import Failure
+from gpu_provisioner.azure.gateway import Gateway
+from gpu_provisioner.binding import pool_of
+from gpu_provisioner.claims.actions import Action, Policy
+from gpu_provisioner.claims.controller import ClaimController
+from gpu_provisioner.claims.execute import Executor, Work
+from gpu_provisioner.claims.machine import MachineDialect
+from gpu_provisioner.claims.observe import BY_POOL, Observer
+from gpu_provisioner.claims.refusals import Refusals
+from gpuapis.core import Node, Pod
+from gpuapis.labels import AGENT_POOL, INSTANCE_TYPE, WORKSPACE
+from gpuapis.machine import Machine
+
+KEY = Key("", NAME)
+NODE = Key("", "node-1")
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+class FragileExecutor(Executor):
+    """Ends the process before its n-th action."""
+
+    left = 10**6
+
+    async def carry_out(self, work: Work, action: Action) -> None:
+        if self.left == 0:
+            raise Crash
+        self.left -= 1
+        await super().carry_out(work, action)
+
+
+class Told(EventRecorder):
+    """Keeps what is recorded."""
+
+    def __init__(self, api: MemoryApi) -> None:
+        super().__init__(api.client(), component="test")
+        self.said: list[tuple[str, str]] = []
+
+    def event(self, about: Any, type: Any, reason: str, message: str) -> None:  # noqa: A002
+        self.said.append((type, reason))
+
+
+@dataclass
+class Rig:
+    """One process after another on the same world."""
+
+    api: MemoryApi = field(default_factory=MemoryApi)
+    pools: MemoryPools = field(default_factory=MemoryPools)
+    clock: FakeClock = field(default_factory=FakeClock)
+    policy: Policy = field(default_factory=Policy)
+    failures: list[BaseException] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.events = Told(self.api)
+
+    @asynccontextmanager
+    async def process(self, actions: int = 10**6) -> AsyncIterator[None]:
+        """Runs the controller, for so many actions at most; a crash ends it alone."""
+        client = self.api.client()
+        machines = Cache(Machine)
+        nodes: Cache[Node] = Cache(Node, indexes={BY_POOL: lambda node: (pool_of(node),)})
+        gateway, refusals = Gateway(self.pools, self.clock), Refusals(self.clock)
+        executor = FragileExecutor(client, gateway, refusals, self.events)
+        executor.left = actions
+        dialect = MachineDialect()
+        controller = ClaimController(
+            dialect,
+            machines,
+            nodes,
+            observer=Observer(
+                client=client,
+                nodes=nodes,
+                directory=gateway.directory,
+                refusals=refusals,
+                policy=self.policy,
+                clock=self.clock,
+            ),
+            executor=executor,
+            gateway=gateway,
+            refusals=refusals,
+            clock=self.clock,
+        )
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(part)
+                for part in (
+                    Reflector(client, machines, clock=self.clock).run(),
+                    Reflector(client, nodes, clock=self.clock).run(),
+                    gateway.directory.run(),
+                    controller.run(),
+                )
+            ]
+            await self.clock.advance(0)
+            yield
+            for task in tasks:
+                task.cancel()
+
+    def create(self, **spec: Any) -> None:
+        usual = {
+            "requirements": [{"key": INSTANCE_TYPE, "operator": "In", "values": [SIZE]}],
+            "resources": {"requests": {"nvidia.com/gpu": "1"}},
+        }
+        meta = {"name": NAME, "uid": "uid-1", "labels": {WORKSPACE: "phi-3"}, "generation": 1}
+        self.api.put(Machine.RESOURCE, {"metadata": meta, "spec": usual | spec})
+
+    async def delete(self) -> None:
+        await self.api.client().delete(Machine.RESOURCE, KEY)
+
+    def join(self) -> None:
+        """The VM becomes a node with its GPU."""
+        self.api.put(
+            Node.RESOURCE,
+            {
+                "metadata": {"name": NODE.name, "uid": "node-uid", "labels": {AGENT_POOL: NAME}},
+                "spec": {"providerID": "azure:///vm/0"},
+                "status": {
+                    "allocatable": {"nvidia.com/gpu": "1"},
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                },
+            },
+        )
+
+    def azure_goes_on(self) -> None:
+        """Whatever operation runs at Azure ends."""
+        found = self.pools.pools.get(NAME)
+        if found is None:
+            return
+        if found.state == "Deleting":
+            del self.pools.pools[NAME]
+        elif found.state == "InProgress":
+            self.pools.end(NAME, "Succeeded")
+            self.join()
+
+    def told(self) -> dict[str, tuple[str, str]]:
+        """Status and reason of each condition."""
+        claim = self.api.see(Machine.RESOURCE, KEY) or {}
+        conditions = claim.get("status", {}).get("conditions", [])
+        return {c["type"]: (c["status"], c.get("reason", "")) for c in conditions}
+
+    async def settle(self, seconds: float = 40) -> None:
+        for _ in range(int(seconds)):
+            await self.clock.advance(1)
+            self.azure_goes_on()
+
+
+async def test_a_claim_is_served_and_removed_in_memory_too() -> None:
+    rig = Rig()
+    rig.create()
+    async with rig.process():
+        await rig.settle()
+        assert rig.told()["Ready"] == ("True", "")
+        await rig.delete()
+        await rig.settle()
+    assert rig.api.see(Machine.RESOURCE, KEY) is None
+    assert rig.api.see(Node.RESOURCE, NODE) is None
+    assert rig.pools.pools == {}
+    assert rig.pools.count("put") == 1
+    assert rig.events.said == []
+
+
+CREATION, REMOVAL = 6, 5
+"""Actions that each takes; the test below says when that changes."""
+
+
+@pytest.mark.parametrize("actions", range(CREATION + REMOVAL + 1))
+async def test_3_a_crash_before_any_action_leaves_one_pool_and_then_none(actions: int) -> None:
+    rig = Rig()
+    rig.create()
+    async with rig.process(actions):
+        await rig.settle(10)
+        assert (rig.told().get("Ready") == ("True", "")) is (actions >= CREATION)
+        if actions >= CREATION:
+            await rig.delete()
+            await rig.settle(10)
+            gone = rig.api.see(Machine.RESOURCE, KEY) is None
+            assert gone is (actions >= CREATION + REMOVAL)
+    async with rig.process():
+        if actions < CREATION:
+            await rig.settle()
+            assert rig.told()["Ready"] == ("True", "")
+            await rig.delete()
+        await rig.settle()
+    assert rig.api.see(Machine.RESOURCE, KEY) is None
+    assert rig.api.see(Node.RESOURCE, NODE) is None
+    assert rig.pools.pools == {}
+    assert rig.pools.count("put") <= 1
+
+
+async def test_21_a_refusal_is_on_the_claim_within_a_second_and_said_once() -> None:
+    rig = Rig()
+    rig.pools.fail["put"] = [Failure("quota", "Used up.")] * 3
+    rig.create()
+    async with rig.process():
+        await rig.clock.advance(1)
+        assert rig.told()["MachineLaunched"] == ("False", "QuotaExceeded")
+        await rig.clock.advance(290)
+        assert rig.pools.count("put") == 1
+        await rig.clock.advance(20)
+        assert rig.pools.count("put") == 2
+        await rig.clock.advance(600)
+        assert rig.pools.count("put") == 3
+        await rig.clock.advance(1_300)
+        await rig.settle()
+        assert rig.told()["Ready"] == ("True", "")
+    assert rig.events.said == [("Warning", "QuotaExceeded")]
+
+
+async def test_25_what_a_list_disproves_is_not_waited_out() -> None:
+    rig = Rig()
+    rig.pools.fail["put"] = [Failure("credentials", "No.")]
+    rig.create()
+    async with rig.process():
+        await rig.clock.advance(1)
+        assert rig.told()["MachineLaunched"] == ("False", "AuthorizationFailed")
+        await rig.clock.advance(6)
+        assert rig.pools.count("put") == 2
+
+
+async def test_37_a_pool_that_fails_is_deleted_and_made_again_after_its_time() -> None:
+    rig = Rig()
+    rig.create()
+    async with rig.process():
+        await rig.clock.advance(1)
+        rig.pools.end(NAME, "Failed", error='{"code":"AllocationFailed","message":"none left"}')
+        await rig.clock.advance(3)
+        assert rig.told()["MachineLaunched"] == ("False", "InsufficientCapacity")
+        assert rig.pools.pools[NAME].state == "Deleting"
+        rig.azure_goes_on()
+        await rig.clock.advance(50)
+        assert rig.pools.count("put") == 1
+        await rig.clock.advance(30)
+        assert rig.pools.count("put") == 2
+
+
+async def test_a_pod_that_may_not_leave_yet_is_told_and_waited_for() -> None:
+    rig = Rig()
+    rig.create()
+    async with rig.process():
+        await rig.settle()
+        pod = {"metadata": {"name": "model", "namespace": "models", "uid": "p"}, "spec": {}}
+        rig.api.put(Pod.RESOURCE, pod)
+        rig.api.fault = _eviction_refused
+        await rig.delete()
+        await rig.clock.advance(5)
+        assert rig.told()["Drained"] == ("Unknown", "Draining")
+        assert ("Warning", "FailedDraining") in rig.events.said
+        assert rig.pools.count("delete") == 0
+        rig.api.remove(Pod.RESOURCE, Key("models", "model"))
+        await rig.settle()
+    assert rig.pools.pools == {}
+
+
+def _eviction_refused(_verb: str, path: str) -> ControlError | None:
+    return Transient("TooManyRequests", "its budget") if path.endswith("/eviction") else None
+
+
+async def test_an_unknown_image_family_is_told_and_ubuntu_taken() -> None:
+    rig = Rig()
+    rig.create()
+    claim = rig.api.see(Machine.RESOURCE, KEY)
+    assert claim is not None
+    claim["metadata"]["annotations"] = {"kaito.sh/node-image-family": "Mariner"}
+    rig.api.put(Machine.RESOURCE, claim)
+    async with rig.process():
+        await rig.clock.advance(1)
+    assert rig.events.said == [("Warning", "UnknownImageFamily")]
+    assert NAME in rig.pools.pools
+
+
+async def test_27_a_claim_that_is_given_up_is_told_and_removed() -> None:
+    rig = Rig()
+    rig.create()
+    async with rig.process():
+        await rig.clock.advance(1)
+        rig.pools.end(NAME, "Succeeded")
+        await rig.clock.advance(905)
+        await rig.settle(20)
+    assert rig.api.see(Machine.RESOURCE, KEY) is None
+    assert rig.events.said == [("Warning", "RegistrationTimeout")]
+
+
+async def test_a_stranger_that_takes_the_name_first_is_found_at_once() -> None:
+    rig = Rig()
+    async with rig.process():
+        await rig.clock.advance(1)
+        # The next list is a minute off; only the request itself can find out.
+        rig.pools.pools[NAME] = pool(uid="uid-of-a-stranger")
+        rig.create()
+        await rig.clock.advance(1)
+        assert rig.told()["MachineLaunched"] == ("False", "InvalidRequest")
+        await rig.delete()
+        await rig.clock.advance(1)
+    assert rig.api.see(Machine.RESOURCE, KEY) is None
+    assert rig.pools.pools[NAME].state == "Succeeded"
+
+
+async def test_azure_that_cannot_be_seen_is_told_on_the_claim_within_a_second() -> None:
+    rig = Rig()
+    rig.pools.fail["list"] = [Failure("credentials", "No.")]
+    rig.create()
+    async with rig.process():
+        await rig.clock.advance(1)
+        assert rig.told()["MachineLaunched"] == ("False", "AuthorizationFailed")
+        await rig.settle(20)
+        assert rig.told()["Ready"] == ("True", "")
