@@ -52,6 +52,8 @@ def adapters(count: int) -> dict[str, Any]:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a-name-with-dots": ({"name": "a.b"}, "metadata.name 'a.b'"),
+    "a-name-that-no-service-can-have": ({"name": "7b-chat"}, "beginning with a letter"),
+    "a-name-that-ends-badly": ({"name": "chat-"}, "ending with a letter or digit"),
     "a-name-too-long": ({"name": "a" * 64}, "at most 63 characters"),
     "an-image-family": (
         {"notes": {labels.NODE_IMAGE_FAMILY: "windows"}},

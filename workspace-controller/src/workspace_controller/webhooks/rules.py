@@ -26,7 +26,8 @@ from workspace_controller.workspaces.target import (
 )
 
 MOST_ADAPTERS: Final = 10
-DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+SERVICE_NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+"""RFC 1035, for a Service may begin with a digit only from Kubernetes 1.36 on."""
 IMAGE_FAMILIES: Final = ("azurelinux", "ubuntu")
 RUNTIMES: Final = ("transformers",)
 
@@ -68,10 +69,10 @@ def warnings(workspace: Workspace, knowledge: Knowledge, today: date) -> list[st
 
 def _metadata(workspace: Workspace) -> Iterable[str]:
     name = workspace.metadata.name
-    if not DNS_LABEL.fullmatch(name):
+    if not SERVICE_NAME.fullmatch(name):
         yield (
             f"metadata.name {name!r} names a Service and labels nodes, so it must be at most 63 "
-            "characters of a-z, 0-9 and -, beginning and ending with a letter or digit"
+            "characters of a-z, 0-9 and -, beginning with a letter and ending with a letter or digit"
         )
     family = workspace.metadata.annotations.get(labels.NODE_IMAGE_FAMILY)
     if family is not None and family.strip().lower() not in IMAGE_FAMILIES:
