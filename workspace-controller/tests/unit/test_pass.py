@@ -658,6 +658,15 @@ async def test_a_finalizer_for_a_workspace_that_is_gone_is_dropped(rig: Rig) -> 
     await rig.work.reconcile(KEY, 0)
 
 
+async def test_nothing_is_bought_for_a_workspace_that_is_gone(rig: Rig) -> None:
+    rig.create()
+    rig.sync()
+    rig.api.remove(Workspace.RESOURCE, KEY)
+    with pytest.raises(NotFound):
+        await rig.work.reconcile(KEY, 0)
+    assert rig.api.all(Machine.RESOURCE) == []
+
+
 async def test_a_change_of_claim_kind_takes_the_old_condition_away() -> None:
     rig = Rig(claim_api="nodeclaim")
     stale = {"type": "MachineReady", "status": "True", "reason": "x", "message": ""}

@@ -1,7 +1,8 @@
 """A Workspace against a world that does what it likes: users, provisioners, nodes and crashes.
 
 The planner is the real one; the world stands for the API server and for everybody else. A pass may
-be cut off after any of its actions, and sees claims as they were when the cache last caught up.
+be cut off after any of its actions, and sees Workspace and claims as they were when the cache last
+caught up.
 """
 
 from dataclasses import dataclass, replace
@@ -57,6 +58,14 @@ class Made:
     verdict: str = "progress"
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a pass believes of the Workspace."""
+
+    held: bool
+    deleting_since: datetime | None
+
+
 class WorkspaceMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -64,6 +73,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         self.exists, self.held = True, False
         self.count = 2
         self.deleting_since: datetime | None = None
+        self.known: Known | None = Known(held=False, deleting_since=None)
         self.claims: dict[str, Made] = {}
         self.cached: dict[str, Made] = {}
         self.nodes: dict[str, Node] = {}
@@ -77,16 +87,16 @@ class WorkspaceMachine(RuleBasedStateMachine):
 
     # ---- a pass ----
 
-    def look(self) -> Observed:
-        live = self.deleting_since is not None and not self.cached
+    def look(self, known: Known) -> Observed:
+        live = known.deleting_since is not None and not self.cached
         claims = self.claims if live else self.cached
         owner: Any = "absent" if self.deployment is None else "ours"
         found = "" if self.deployment is None else "d"
         return Observed(
             now=self.now,
             uid=UID,
-            deleting_since=self.deleting_since,
-            held=self.held,
+            deleting_since=known.deleting_since,
+            held=known.held,
             wanted=self.count,
             claims=tuple(self.as_seen(name, claim) for name, claim in claims.items()),
             claims_are_live=live,
@@ -113,9 +123,9 @@ class WorkspaceMachine(RuleBasedStateMachine):
 
     def pass_(self, cut: int | None = None) -> None:
         """One pass; with `cut`, the process dies after that many actions."""
-        if not self.exists:
+        if self.known is None:
             return
-        self.last = decide(self.look())
+        self.last = decide(self.look(self.known))
         actions = self.last.actions if cut is None else self.last.actions[:cut]
         try:
             for action in actions:
@@ -131,6 +141,8 @@ class WorkspaceMachine(RuleBasedStateMachine):
     def carry_out(self, action: Action) -> None:
         match action:
             case AddFinalizer():
+                if not self.exists or self.deleting_since is not None:
+                    raise StaleError
                 self.held = True
             case RemoveFinalizer():
                 assert not self.claims, "the finalizer went while claims were left"
@@ -164,6 +176,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
                 self.nodes[action.name] = replace(self.nodes[action.name], labelled=True)
 
     def create(self, order: Order) -> None:
+        assert self.exists, "nothing is bought for a Workspace that is gone"
         assert self.held, "nothing is bought before the finalizer is there"
         if order.after in self.claims:
             raise StaleError
@@ -182,6 +195,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
             self.claims[name] = replace(claim, phase="deleting", since=self.now)
 
     def catch_up_(self) -> None:
+        self.known = Known(self.held, self.deleting_since) if self.exists else None
         self.cached = dict(self.claims)
 
     # ---- the controller ----

@@ -117,7 +117,9 @@ class Executor:
         try:
             written = await self.client.merge_patch(Workspace.RESOURCE, workspace.key, patch)
         except NotFound:
-            return  # gone already: there is nothing left to hold or to let go
+            if held:
+                raise  # nothing may be bought for a Workspace that is gone
+            return  # gone already: there is nothing left to let go
         self.hold(workspace.key, self.caches.workspaces, workspace.key, written.resource_version)
 
     # ---- claims ----
