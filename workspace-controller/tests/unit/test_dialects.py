@@ -101,6 +101,18 @@ def test_the_first_condition_that_is_not_true_is_the_cause() -> None:
     )
 
 
+def test_a_cause_is_dated_by_its_own_condition() -> None:
+    early = condition("MachineRegistered", "True") | {"lastTransitionTime": CREATED}
+    broken = condition("Ready", "False", "MultipleNodesFound")
+    found = read(machine(early, broken), "u-1")
+    assert (found.phase, found.since, found.caused_at) == (
+        "preparing",
+        moment(CREATED),
+        moment(LATER),
+    )
+    assert read(machine(condition("Ready", "True")), "u-1").caused_at is None
+
+
 def test_long_messages_are_cut() -> None:
     found = read(machine(condition("MachineLaunched", "False", "LaunchFailed", "x" * 5000)), "u-1")
     assert len(found.message) == 1000

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from gpuapis import labels
+from gpuapis.machine import Machine
+from workspace_controller.claims.dialects import read
 from workspace_controller.workspaces.facts import (
     Action,
     AddFinalizer,
@@ -71,6 +74,11 @@ def record(
     return SlotRecord(slot, claim_name(UID, slot, attempt), attempt, failures, lost_at)
 
 
+def condition(kind: str, status: str, at: datetime, reason: str = "") -> dict[str, str]:
+    """A condition of a Machine."""
+    return {"type": kind, "status": status, "lastTransitionTime": at.isoformat(), "reason": reason}
+
+
 ABSENT = (Child("Service", "s1"), Child("Deployment", "d1"))
 APPLIED = (Child("Service", "s1", "s1", "ours"), Child("Deployment", "d1", "d1", "ours"))
 SERVED = Serving(asked=1, present=1, ready=1, updated=1)
@@ -90,6 +98,26 @@ def served(**facts: Any) -> Observed:
 
 
 FIRST = CreateClaims("Machine", (Order(0, 0),))
+
+broken_late = read(
+    Machine.model_validate(
+        {
+            "metadata": {
+                "name": claim_name(UID, 0, 0),
+                "creationTimestamp": ago(hours=6).isoformat(),
+                "labels": {labels.SLOT: "0"},
+            },
+            "status": {
+                "conditions": [
+                    condition("MachineLaunched", "True", ago(hours=5)),
+                    condition("MachineRegistered", "True", ago(hours=5)),
+                    condition("Ready", "False", ago(seconds=1), "MultipleNodesFound"),
+                ]
+            },
+        }
+    ),
+    UID,
+)
 
 ACTIONS: dict[str, tuple[Observed, tuple[Action, ...]]] = {
     "the-finalizer-comes-before-the-claims": (seen(held=False), (AddFinalizer(), FIRST)),
@@ -152,6 +180,10 @@ ACTIONS: dict[str, tuple[Observed, tuple[Action, ...]]] = {
     "a-broken-claim-is-dropped-after-its-grace": (
         seen(claims=(claim(verdict="broken", since=ago(minutes=10)),)),
         (DeleteClaims((claim(verdict="broken", since=ago(minutes=10)),)),),
+    ),
+    "a-claim-that-broke-after-hours-gets-its-grace": (
+        seen(claims=(broken_late,)),
+        (),
     ),
     "a-node-that-never-joins-is-dropped": (
         seen(claims=(claim(phase="joining", since=ago(minutes=20)),)),

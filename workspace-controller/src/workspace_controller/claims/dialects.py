@@ -78,6 +78,7 @@ def read(claim: AnyClaim, uid: str) -> Claim:
         else verdict(cause.status, cause.reason, cause.message),
         reason=cause.reason,
         message=cause.message[:MESSAGE_LIMIT],
+        caused_at=cause.at,
         node=claim.status.node_name or "",
         milestones=(_created(meta), *(_reached(steps, name) for name in _MILESTONES)),
     )

@@ -40,6 +40,8 @@ class Claim:
     verdict: Verdict = "progress"
     reason: str = ""
     message: str = ""
+    caused_at: datetime | None = None
+    """When the condition that gives the cause took its status; None when all is well."""
     node: str = ""
     milestones: tuple[datetime | None, ...] = ()
     """When the claim was created, launched, registered and ready."""

@@ -7,7 +7,7 @@ that follows from the Workspace, the slot and the attempt, so that no crash can 
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from workspace_controller.workspaces.facts import Claim, Observed, Order, SlotRecord
@@ -117,12 +117,12 @@ def _keep(seen: Observed, slot: int, claim: Claim, record: SlotRecord | None) ->
     clean = SlotRecord(slot, claim.name, claim.attempt)
     held = replace(record, claim=claim.name, attempt=claim.attempt) if record else clean
     age = seen.now - claim.since
-    deadline = _patience(claim)
-    if deadline is not None and age >= deadline:
+    limit = _replaced_at(claim)
+    if limit is not None and seen.now >= limit:
         lost = replace(held, failures=held.failures + 1, lost_at=seen.now)
         return Slot(slot, with_cause(lost, claim), claim=claim, drop=True)
 
-    look_again = None if deadline is None else (deadline - age).total_seconds()
+    look_again = None if limit is None else (limit - seen.now).total_seconds()
     if claim.phase == "ready" and held.failures:
         if age >= HEALTHY_AFTER:
             return Slot(slot, clean, claim=claim)
@@ -130,12 +130,15 @@ def _keep(seen: Observed, slot: int, claim: Claim, record: SlotRecord | None) ->
     return Slot(slot, replace(held, lost_at=None), claim=claim, look_again=look_again)
 
 
-def _patience(claim: Claim) -> timedelta | None:
-    """How long the claim may stay as it is; None for as long as it takes."""
+def _replaced_at(claim: Claim) -> datetime | None:
+    """Until when the claim may stay as it is; None for as long as it takes.
+
+    A node may break after hours of service: its grace begins with the break.
+    """
     if claim.verdict == "broken":
-        return BROKEN_GRACE
+        return (claim.caused_at or claim.since) + BROKEN_GRACE
     if claim.phase == "joining" and claim.verdict == "progress":
-        return JOIN_DEADLINE
+        return claim.since + JOIN_DEADLINE
     return None
 
 
