@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from provisioner_world.bench import SIZE, VIEWS, Bench, Kind
+from provisioner_world.waiting import eventually
 
 from controlkit.kube.objects import Key
 from gpuapis.labels import (
@@ -171,3 +172,28 @@ async def test_22_an_edit_is_the_cure_of_an_invalid_machine(bench: Bench) -> Non
     right = {"requirements": [{"key": INSTANCE_TYPE, "operator": "In", "values": [SIZE]}]}
     await bench.client.merge_patch(VIEWS["machine"].RESOURCE, Key("", name), {"spec": right})
     await bench.becomes(name)
+
+
+async def test_48_a_surge_upgrade_moves_the_claim_to_the_new_node(bench: Bench) -> None:
+    name = await bench.create()
+    await bench.becomes(name)
+    before = await bench.node(name)
+    await bench.upgrade(name)
+
+    async def moved() -> bool:
+        claim = await bench.claim(name)
+        assert claim is not None, "the upgrade took the claim along"
+        assert not claim.deleting, "the upgrade took the claim along"
+        nodes = [node.metadata.name for node in await bench.nodes(name)]
+        other = claim.status.node_name != before.metadata.name
+        return other and nodes == [claim.status.node_name]
+
+    await eventually(moved, lambda: bench.story(name, "the claim is on the new node"), 40)
+    node = await bench.node(name)
+    claim = await bench.claim(name)
+    assert claim is not None
+    assert claim.status.provider_id == node.spec.provider_id
+    assert node.metadata.labels[REGISTERED] == "true"
+    await bench.becomes(name)
+    await bench.delete(name)
+    await bench.is_gone(name)

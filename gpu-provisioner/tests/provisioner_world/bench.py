@@ -5,9 +5,12 @@ Invariant: a test asserts on what the API server and Azure hold, not on what the
 
 import itertools
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import httpx
 
 from controlkit.errors import ControlError, NotFound
 from controlkit.kube.client import KubeClient
@@ -165,6 +168,27 @@ class Bench:
         path = f"{EVENTS.path('default')}?fieldSelector=involvedObject.name={name}"
         found = await self.client.read(path)
         return list(found["items"])
+
+    async def upgrade(self, name: str) -> None:
+        """Has AKS replace the VM of a pool by a newer image, as its operator would."""
+        no_id = "00000000-0000-0000-0000-000000000000"
+        trusted = ssl.create_default_context(cafile=self.azure.ca)
+        async with httpx.AsyncClient(base_url=self.azure.url, verify=trusted) as http:
+            form = {
+                "grant_type": "client_credentials",
+                "client_id": no_id,
+                "scope": f"{self.azure.url}/.default",
+                "client_assertion": "an-assertion",
+                "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            }
+            token = (await http.post(f"/{no_id}/oauth2/v2.0/token", data=form)).json()
+            answer = await http.post(
+                f"/subscriptions/{no_id}/resourceGroups/gpu-workspaces/providers"
+                f"/Microsoft.ContainerService/managedClusters/sandbox/agentPools/{name}"
+                "/upgradeNodeImageVersion?api-version=2026-08-01",
+                headers={"Authorization": f"Bearer {token['access_token']}"},
+            )
+            assert answer.is_success, answer.text
 
     async def run_pod(self, node: Node, name: str = "model-0", **labels: str) -> Key:
         """Puts a pod on the node that ends as soon as it is asked to."""

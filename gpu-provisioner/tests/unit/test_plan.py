@@ -359,9 +359,28 @@ CASES = {
         saw(claim=claim(*READY), pool=pool(), nodes=(node(deleting=-3_600),), view_age=1.5),
         (DeleteClaim("NodeDeleted", "Node node-1 was deleted."),),
     ),
-    "a stranger that leaves the pool is not our node": Case(
+    "48 a bound node that leaves while another has joined was replaced": Case(
+        saw(claim=claim(*READY), pool=pool(), nodes=(node(deleting=5), node("node-2"))),
+        (ReleaseNode(node(deleting=5)),),
+        ("done", "done", "done"),
+    ),
+    "48 an upgrade may take the node away before the next one comes": Case(
+        saw(
+            claim=claim(*READY),
+            pool=pool("InProgress", phase="Upgrading"),
+            nodes=(node(deleting=5),),
+        ),
+        (ReleaseNode(node(deleting=5)),),
+        ("done", "-", "-"),
+    ),
+    "a node that leaves beside the bound one is let go": Case(
         saw(claim=claim(*READY), pool=pool(), nodes=(node(), node("node-2", deleting=5))),
-        told=("done", "done", "done"),
+        (ReleaseNode(node("node-2", deleting=5)),),
+        ("done", "done", "done"),
+    ),
+    "a stranger that leaves the pool does not take the claim along": Case(
+        saw(claim=claim(*READY), pool=pool(), nodes=(node("node-2", deleting=5),)),
+        told=("done", "-", "-"),
     ),
 }
 

@@ -226,14 +226,15 @@ def _joined(seen: Observed) -> list[Node]:
 
 def _follow(seen: Observed) -> Plan:
     """The claim has had its node: keep what is told of it true, and go when the node goes."""
-    claim = seen.claim
     leaving = [node for node in seen.nodes if node.deleting]
+    if not leaving:
+        return _stay(seen)
     upgrading = seen.pool is not None and seen.pool.upgrading
-    if upgrading:
-        released = tuple(ReleaseNode(node) for node in leaving if held(node))
-        return _stay(seen, released)
+    if upgrading or _joined(seen):
+        # AKS replaces the VM. It has drained the old node, whose object may outlast the upgrade.
+        return _stay(seen, tuple(ReleaseNode(node) for node in leaving if held(node)))
     for node in leaving:
-        if node.metadata.name == claim.node_name:
+        if node.metadata.name == seen.claim.node_name:
             return _node_deleted(seen, node)
     return _stay(seen)
 
