@@ -49,6 +49,20 @@ def test_a_slice_of_a_gpu_has_no_load(one_gpu: None, monkeypatch: pytest.MonkeyP
     assert hardware.report()["gpu_info"][0]["load"] == "unknown"
 
 
+def test_a_gpu_that_shares_the_hosts_memory_has_none_to_tell(
+    one_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: Any) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", unsupported)
+    (gpu,) = hardware.report()["gpu_info"]
+    assert gpu["memory"] == {"used": "unknown", "total": "unknown"}
+    assert gpu["load"] == "25.00%"
+    registry = Metrics("model").registry
+    assert registry.get_sample_value("kaito_gpu_memory_bytes", {"gpu": "0", "kind": "used"}) is None
+
+
 def test_gpu_memory_is_a_metric(one_gpu: None) -> None:
     registry = Metrics("model").registry
     assert registry.get_sample_value("kaito_gpu_memory_bytes", {"gpu": "0", "kind": "used"}) == (

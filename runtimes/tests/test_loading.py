@@ -52,6 +52,10 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "model.safetensors").write_bytes(b"\x10" * 100),
         "are damaged",
     ),
+    "config-of-another-size": (
+        lambda folder: change_config(folder, intermediate_size=96),
+        "cannot be loaded: its weights do not fit its config.json",
+    ),
     "unknown-type": (
         lambda folder: change_config(folder, model_type="unheard-of"),
         "does not know model type 'unheard-of'",

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from harness import serving_asgi, wait_until
 from sandbox import hub
 
 from runtimes.failure import Exit
+from runtimes.serving import __main__ as serving
 from runtimes.serving.__main__ import leave_word
 
 PINNED = "0123456789abcdef0123456789abcdef01234567"
@@ -199,6 +201,23 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
         code, _ = served.end()
         assert isinstance(asked.exception(10), httpx.TransportError)
     assert code == 128 + signal.SIGTERM
+
+
+def test_the_last_word_names_the_error_inside_the_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(*_: Any) -> None:
+        inner = ExceptionGroup("unhandled errors in a TaskGroup", [KeyError("lm_head")])
+        raise ExceptionGroup("unhandled errors in a TaskGroup", [inner])
+
+    word = tmp_path / "word"
+    word.touch()
+    monkeypatch.setattr(serving, "run", crash)
+    monkeypatch.setattr("runtimes.log.configure", lambda _level: None)
+    flags = ["--host=127.0.0.1", f"--port={free_port()}", f"--termination_log={word}"]
+    model = "--pretrained_model_name_or_path=microsoft/Phi-3-mini-4k-instruct"
+    assert serving.main([model, *flags]) == Exit.UNEXPECTED
+    assert word.read_text() == "unexpected: KeyError: 'lm_head'"
 
 
 def test_word_is_left_only_where_kubernetes_made_a_file(tmp_path: Path) -> None:

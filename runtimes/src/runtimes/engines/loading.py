@@ -73,6 +73,8 @@ def load(folder: Path, options: LoadOptions) -> Loaded:
         raise StartupFailure(
             Exit.WEIGHTS, f"the model in {folder} cannot be loaded: {_first_line(error)}"
         ) from error
+    except RuntimeError as error:
+        raise _unfit(folder, error) from error
     _refuse_offloading(model, options)
     if options.chat_template:
         tokenizer.chat_template = options.chat_template
@@ -179,6 +181,17 @@ def _no_memory(folder: Path, error: BaseException) -> StartupFailure:
         f"the model in {folder} does not fit into memory ({_first_line(error)}): take a larger "
         "GPU or node, or --load_in_8bit or --load_in_4bit",
     )
+
+
+def _unfit(folder: Path, error: RuntimeError) -> StartupFailure:
+    """Weights of other sizes than the config's: transformers names a flag that nobody here can set."""
+    cause = _first_line(error)
+    if "ignore_mismatched_sizes" in cause:
+        cause = (
+            "its weights do not fit its config.json; both must come from one model and revision: "
+            "delete the folder and start again"
+        )
+    return StartupFailure(Exit.WEIGHTS, f"the model in {folder} cannot be loaded: {cause}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         return failure.code
     except Exception as error:
         log.exception("the server failed")
-        leave_word(settings.termination_log, f"unexpected: {error}")
+        leave_word(settings.termination_log, f"unexpected: {_cause(error)}")
         return Exit.UNEXPECTED
     return Exit.DONE
 
@@ -59,6 +59,13 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_end, number)
     await server.run(listener)
+
+
+def _cause(error: Exception) -> str:
+    """The first error in a group's groups: what the group itself says names no cause."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def leave_word(file: Path, reason: str) -> None:

@@ -5,10 +5,12 @@ Reading never waits: loads are means since the reading before.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pynvml
+
+T = TypeVar("T")
 
 GIB = 2**30
 
@@ -21,8 +23,8 @@ class Gpu:
     name: str
     load: float | None
     temperature: float | None
-    memory_used: int
-    memory_total: int
+    memory_used: int | None
+    memory_total: int | None
 
 
 def gpus() -> list[Gpu]:
@@ -39,7 +41,7 @@ def gpus() -> list[Gpu]:
 
 def _gpu(index: int) -> Gpu:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    memory = _reading(lambda: pynvml.nvmlDeviceGetMemoryInfo(handle))
     return Gpu(
         id=str(index),
         name=pynvml.nvmlDeviceGetName(handle),
@@ -47,13 +49,13 @@ def _gpu(index: int) -> Gpu:
         temperature=_reading(
             lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
         ),
-        memory_used=memory.used,
-        memory_total=memory.total,
+        memory_used=memory.used if memory else None,
+        memory_total=memory.total if memory else None,
     )
 
 
-def _reading(read: Callable[[], float]) -> float | None:
-    """A slice of a GPU has memory of its own, but no load or temperature."""
+def _reading(read: Callable[[], T]) -> T | None:
+    """None for what this GPU cannot tell: a slice has no load, and some share the host's memory."""
     try:
         return read()
     except pynvml.NVMLError:
@@ -87,5 +89,9 @@ def _gpu_entry(gpu: Gpu) -> dict[str, Any]:
     }
 
 
-def _memory(used: int, total: int) -> dict[str, str]:
-    return {"used": f"{used / GIB:.2f} GB", "total": f"{total / GIB:.2f} GB"}
+def _memory(used: int | None, total: int | None) -> dict[str, str]:
+    return {"used": _gigabytes(used), "total": _gigabytes(total)}
+
+
+def _gigabytes(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / GIB:.2f} GB"

@@ -139,6 +139,7 @@ class _GpuMemory(Collector):
     def collect(self) -> Iterator[Metric]:
         family = GaugeMetricFamily("kaito_gpu_memory_bytes", "GPU memory.", labels=["gpu", "kind"])
         for gpu in gpus():
-            family.add_metric([gpu.id, "used"], gpu.memory_used)
-            family.add_metric([gpu.id, "total"], gpu.memory_total)
+            for kind, size in (("used", gpu.memory_used), ("total", gpu.memory_total)):
+                if size is not None:
+                    family.add_metric([gpu.id, kind], size)
         yield family
