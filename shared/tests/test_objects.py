@@ -14,7 +14,9 @@ from controlkit.kube.objects import (
     ObjectMeta,
     Resource,
     Time,
+    metadata_only,
 )
+from controlkit_testing import MemoryApi
 
 PODS = Resource("", "v1", "pods", "Pod")
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
@@ -97,3 +99,21 @@ def test_a_view_cannot_be_changed() -> None:
 
 def test_the_api_version_of_the_core_group_has_no_group() -> None:
     assert (PODS.api_version, LEASES.api_version) == ("v1", "coordination.k8s.io/v1")
+
+
+async def test_a_view_of_metadata_misses_no_object_that_a_fuller_view_cannot_read() -> None:
+    class Pod(KubeObject):
+        RESOURCE: ClassVar[Resource] = PODS
+
+        spec: Spec
+
+    api = MemoryApi()
+    for name, restarts in (("good", 1), ("bad", "many")):
+        metadata = {"name": name, "namespace": "ns"}
+        api.put(PODS, {"metadata": metadata, "spec": {"restarts": restarts}})
+    whole = await api.client().list(Pod)
+    bare = await api.client().list(metadata_only(PODS))
+    assert [each.metadata.name for each in whole.items] == ["good"]
+    assert [each.key for each in bare.items] == [Key("ns", "good"), Key("ns", "bad")]
+    assert metadata_only(PODS) is not metadata_only(NODES)
+    assert metadata_only(NODES).RESOURCE == NODES

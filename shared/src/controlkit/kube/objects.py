@@ -6,6 +6,7 @@ was set, so a view that was read can never undo another writer's field.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import quote
 
@@ -153,6 +154,20 @@ class KubeObject(ApiModel):
         """The fields that were set, headed by apiVersion and kind."""
         head = {"apiVersion": self.RESOURCE.api_version, "kind": self.RESOURCE.kind}
         return head | super().manifest()
+
+
+@cache
+def metadata_only(resource: Resource) -> type[KubeObject]:
+    """A view of an object's metadata and nothing else, which every object of the kind fits.
+
+    For questions that must not miss an object because a fuller view cannot read it, such as
+    whether any is left: `await client.list(metadata_only(Pod.RESOURCE), label_selector=…)`.
+    """
+
+    class Metadata(KubeObject):
+        RESOURCE: ClassVar[Resource] = resource
+
+    return Metadata
 
 
 class Condition(ApiModel):
