@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,10 +22,22 @@ def control_plane(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator["ControlPlane"]:
     """A real etcd and kube-apiserver; a test that stops the latter must start it again."""
+    with own_plane(request.config, tmp_path_factory) as plane:
+        yield plane
+
+
+@contextmanager
+def own_plane(
+    config: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator["ControlPlane"]:
+    """A control plane beside the shared one, for tests that run a controller over all namespaces.
+
+    Such a controller acts on whatever other tests have left behind.
+    """
     from sandbox import tools  # noqa: PLC0415
     from sandbox.controlplane import ControlPlane  # noqa: PLC0415
 
-    with _output_shown(request.config):
+    with _output_shown(config):
         tools.binaries(tools.CONTROL_PLANE)
     with asyncio.Runner() as runner:
         plane = runner.run(

@@ -19,9 +19,29 @@ from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
 from sandbox import tools
 from sandbox.controlplane import ControlPlane
+from sandbox.controlplane.crds import apply_crds as apply
 from sandbox.processes import clean_environment
+from sandbox.pytest_plugin import own_plane
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="session")
+def control_plane(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ControlPlane]:
+    """One of our own: the controller would serve the Workspaces that other suites leave behind.
+
+    A provisioner that another suite runs would likewise take our claims for its own.
+    """
+    with own_plane(request.config, tmp_path_factory) as plane:
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def apply_crds(control_plane: ControlPlane) -> list[str]:
+    """Makes our control plane serve the CRDs of both charts; returns their names."""
+    return asyncio.run(apply(control_plane.admin))
 
 
 @pytest.fixture(scope="session")
