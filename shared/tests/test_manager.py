@@ -271,11 +271,11 @@ def test_standing_by_it_is_ready_but_does_not_lead(start: Start) -> None:
         manager.leading("controller", part("controller"))
         async def look():
             await asyncio.sleep(0.5)
-            say(f"alive {manager.alive} synced {manager.synced}")
+            say(f"dead {manager.dead()} unsynced {manager.unsynced()}")
             await asyncio.Event().wait()
         manager.always("look", look)
     """)
-    program.until("alive True synced True")
+    program.until("dead [] unsynced []")
     program.process.send_signal(signal.SIGTERM)
     status, text, _ = program.end()
     assert status == 0
@@ -297,7 +297,7 @@ def test_once_synced_the_resident_heap_is_out_of_the_collectors_sight(start: Sta
 
 async def test_health_names_what_is_missing_and_what_is_dead() -> None:
     manager = Manager(leader=None)
-    assert manager.synced
+    assert manager.unsynced() == []
     gate = asyncio.Event()
 
     async def crash() -> None:
@@ -308,10 +308,10 @@ async def test_health_names_what_is_missing_and_what_is_dead() -> None:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(manager.run())
         await asyncio.sleep(0)
-        assert (manager.alive, manager.dead()) == (True, [])
+        assert manager.dead() == []
         gate.set()
         assert await running == 1
-    assert (manager.alive, manager.dead()) == (False, ["bad has ended"])
+    assert manager.dead() == ["bad has ended"]
 
 
 async def test_cancelling_it_stops_all_and_stays_a_cancellation() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import structlog
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from controlkit.kube.objects import ApiModel
@@ -25,11 +25,6 @@ class _Kind(ApiModel):
     kind: str
 
 
-class _User(ApiModel):
-    username: str = ""
-    groups: tuple[str, ...] = ()
-
-
 class AdmissionRequest(ApiModel):
     """What somebody wants to do to an object."""
 
@@ -39,8 +34,6 @@ class AdmissionRequest(ApiModel):
     name: str = ""
     namespace: str = ""
     sub_resource: str = ""
-    user_info: _User = Field(default_factory=_User)
-    dry_run: bool = False
     object: dict[str, Any] | None = None
     """The object as it would become; None on DELETE."""
     old_object: dict[str, Any] | None = None

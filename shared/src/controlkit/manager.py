@@ -61,16 +61,6 @@ class Manager:
         """Adds a part that only the leader runs, such as a controller; until cancelled."""
         self._leading[name] = run
 
-    @property
-    def alive(self) -> bool:
-        """Whether no part is dead."""
-        return not self._dead
-
-    @property
-    def synced(self) -> bool:
-        """Whether all caches have been filled."""
-        return not self.unsynced()
-
     def dead(self) -> list[str]:
         """What is wrong so that only a restart helps, a sentence each; for `/healthz`."""
         return [f"{name} has ended" for name in self._dead]

@@ -70,7 +70,6 @@ class ContainerState(ApiModel):
     message: str = ""
     exit_code: int = 0
     started_at: datetime | None = None
-    finished_at: datetime | None = None
 
 
 class ContainerStates(ApiModel):
@@ -160,7 +159,6 @@ class WorkloadStatus(ApiModel):
     replicas: int = 0
     ready_replicas: int = 0
     updated_replicas: int = 0
-    available_replicas: int = 0
     conditions: tuple[StatusCondition, ...] = ()
 
 

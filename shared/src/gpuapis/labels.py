@@ -64,8 +64,6 @@ EXCLUDE_FROM_LOAD_BALANCERS: Final = "node.kubernetes.io/exclude-from-external-l
 
 # Azure Kubernetes Service.
 AGENT_POOL: Final = "kubernetes.azure.com/agentpool"
-AZURE_MODE: Final = "kubernetes.azure.com/mode"
-AZURE_SPOT: Final = "kubernetes.azure.com/scalesetpriority"
 
 # GPUs.
 ACCELERATOR: Final = "accelerator"
