@@ -163,6 +163,21 @@ async def test_silence_beyond_the_idle_deadline_is_a_dead_connection() -> None:
         assert bench.count("WATCH") == watches + 1
 
 
+async def test_half_a_minute_of_silence_is_borne_and_a_dead_connection_loses_nothing() -> None:
+    bench = Bench()
+    bench.put("goes")
+    async with bench.running():
+        watches = bench.count("WATCH")
+        bench.api._watchers.clear()  # the connection stands, and nothing comes through any more
+        bench.remove("goes")
+        bench.put("comes")
+        await asyncio.sleep(30)
+        assert (bench.count("WATCH"), bench.names()) == (watches, {"goes"})
+        await asyncio.sleep(171)
+        assert (bench.count("WATCH"), bench.names()) == (watches + 1, {"comes"})
+    assert bench.count("GET") == 1, "the watch went on from where it was"
+
+
 async def test_bookmarks_keep_a_quiet_watch_alive_and_move_it_on() -> None:
     bench = Bench(idle=100.0)
     async with bench.running():
