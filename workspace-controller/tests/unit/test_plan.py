@@ -338,6 +338,8 @@ def report_on(observed: Observed) -> Report:
     return report
 
 
+PREPARING = claim(phase="preparing", node="node-0", reason="ResourceNotRegistered")
+
 FINDINGS: dict[str, tuple[Observed, str, tuple[str, str] | None]] = {
     "claims-are-pending-while-they-are-made": (
         seen(), "claims", ("pending", "CreateMachinePending"),
@@ -359,6 +361,38 @@ FINDINGS: dict[str, tuple[Observed, str, tuple[str, str] | None]] = {
     "silence-is-bad-after-a-minute": (
         seen(claims=(claim(phase="silent", since=ago(seconds=60)),)),
         "claims", ("bad", "NoProvisionerAnswer"),
+    ),
+    "a-launch-is-pending-for-twenty-minutes": (
+        seen(claims=(claim(since=ago(minutes=19)),)),
+        "claims", ("pending", "CreateMachinePending"),
+    ),
+    "a-launch-without-an-end-is-bad": (
+        seen(claims=(claim(since=ago(minutes=20)),)), "claims", ("bad", "NodeDelayed"),
+    ),
+    "a-gpu-that-does-not-show-is-said-at-once": (
+        seen(claims=(PREPARING,), nodes=nodes(node(gpus=0))),
+        "resource", ("pending", "NodePluginsNotReady"),
+    ),
+    "a-gpu-that-never-shows-is-bad": (
+        seen(claims=(replace(PREPARING, since=ago(minutes=10)),), nodes=nodes(node(gpus=0))),
+        "resource", ("bad", "NodePluginsNotReady"),
+    ),
+    "a-gpu-that-is-gone-after-hours-gets-its-time": (
+        seen(
+            claims=(replace(PREPARING, since=ago(hours=5), caused_at=ago(minutes=9)),),
+            nodes=nodes(node(gpus=0)),
+        ),
+        "resource", ("pending", "NodePluginsNotReady"),
+    ),
+    "a-provisioner-that-never-calls-a-node-ready-is-bad": (
+        seen(claims=(replace(PREPARING, since=ago(minutes=10)),), nodes=nodes(node())),
+        "resource", ("bad", "NodeDelayed"),
+    ),
+    "a-node-that-fell-silent-while-prepared-says-so": (
+        seen(
+            claims=(replace(PREPARING, since=ago(minutes=10)),), nodes=nodes(node(ready=False)),
+        ),
+        "resource", ("bad", "NodeNotReady"),
     ),
     "a-provisioners-reason-is-lifted": (
         seen(claims=(claim(verdict="blocked", reason="QuotaExceeded", message="m"),)),
@@ -546,6 +580,10 @@ ALARMS: dict[str, tuple[Observed, float | None]] = {
     ),
     "the-end-of-a-broken-claims-grace": (
         seen(claims=(claim(verdict="broken", since=ago(minutes=9)),)), 60.0,
+    ),
+    "the-deadline-for-launching": (seen(claims=(claim(since=ago(minutes=19)),)), 60.0),
+    "the-deadline-for-the-gpu": (
+        seen(claims=(replace(PREPARING, since=ago(minutes=9)),)), 60.0,
     ),
     "the-deadline-for-joining": (
         seen(claims=(claim(phase="joining", since=ago(minutes=19)),)), 60.0,

@@ -113,7 +113,16 @@ class World:
         if reach >= 2:
             await self._make_node(claim, node)
         said = [(step, "True", step, "") for step in steps[:reach]]
+        if reach == 4 and not await self._shows_gpu(node):
+            lacking = ("ResourceNotRegistered", "nvidia.com/gpu is not offered yet")
+            said[2:] = [(steps[2], "Unknown", *lacking), (steps[3], "Unknown", *lacking)]
+        if [(c.type, c.status) for c in claim.status.conditions] == [each[:2] for each in said]:
+            return
         await self._say(claim, said, node if reach >= 2 else "")
+
+    async def _shows_gpu(self, node: str) -> bool:
+        found = await self.client.get(Node, Key("", node))
+        return found is not None and found.allocatable(labels.GPU_RESOURCE) > 0
 
     async def _say(
         self, claim: Machine | NodeClaim, said: list[tuple[str, str, str, str]], node: str
@@ -131,7 +140,8 @@ class World:
         )
 
     async def _make_node(self, claim: Machine | NodeClaim, name: str) -> None:
-        await make_node(self.client, name, claim.metadata.labels, gpus=self.gpus)
+        if await self.client.get(Node, Key("", name)) is None:
+            await make_node(self.client, name, claim.metadata.labels, gpus=self.gpus)
 
     async def _keep_books(self, found: Deployment) -> None:
         wanted = found.spec.replicas

@@ -5,6 +5,7 @@ costs no write.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,6 +13,7 @@ from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.facts import (
     Claim,
     ClaimKind,
+    ClaimPhase,
     Finding,
     Node,
     Observed,
@@ -20,6 +22,10 @@ from workspace_controller.workspaces.slots import Slot
 
 ANSWER_DEADLINE: Final = timedelta(seconds=60)
 """A provisioner that lives shows it on a claim within seconds."""
+LAUNCH_DEADLINE: Final = timedelta(minutes=20)
+"""Provisioners give up a launch after 15 minutes, and say so."""
+PREPARE_DEADLINE: Final = timedelta(minutes=10)
+"""A driver is installed and its GPU shown within minutes of a node's joining."""
 NODE_GRACE: Final = timedelta(seconds=30)
 """A ready claim's node may reach us later than the claim."""
 
@@ -44,14 +50,35 @@ def on_claims(seen: Observed, slots: tuple[Slot, ...]) -> Finding:
 
 
 def turns_bad_at(seen: Observed, slot: Slot) -> datetime | None:
-    """When silence about a claim or its node starts to mean trouble; None if nothing is silent."""
-    if slot.claim is None:
+    """When waiting for a claim or its node starts to mean trouble; None if nothing is awaited."""
+    claim = slot.claim
+    if claim is None:
         return None
-    if slot.claim.phase == "silent":
-        return slot.claim.since + ANSWER_DEADLINE
-    if slot.claim.phase == "ready" and slot.claim.node not in seen.nodes:
-        return slot.claim.since + NODE_GRACE
-    return None
+    if claim.phase == "ready":
+        return None if claim.node in seen.nodes else claim.since + NODE_GRACE
+    if claim.verdict != "progress" or claim.phase not in _DEADLINES:
+        return None
+    return _waiting_since(claim) + _DEADLINES[claim.phase]
+
+
+def _waiting_since(claim: Claim) -> datetime:
+    """Since when nothing has moved; a node that served may be prepared a second time."""
+    return max(claim.since, claim.caused_at or claim.since)
+
+
+_DEADLINES: Final[dict[ClaimPhase, timedelta]] = {
+    "silent": ANSWER_DEADLINE,
+    "launching": LAUNCH_DEADLINE,
+    "preparing": PREPARE_DEADLINE,
+}
+
+
+def on_preparation(seen: Observed, slots: Iterable[Slot]) -> Finding | None:
+    """What a node that has joined still lacks; None when no claim waits for such a node."""
+    waiting = [slot.claim for slot in slots if slot.claim and slot.claim.phase == "preparing"]
+    nodes = (seen.nodes[claim.node] for claim in waiting if claim.node in seen.nodes)
+    found = (_on_plugins(seen, node) for node in nodes if node.ready)
+    return next((each for each in found if each is not None), None)
 
 
 def on_nodes(seen: Observed, reserved: Iterable[str], slots: Iterable[Slot]) -> Finding | None:
@@ -78,6 +105,10 @@ def on_nodes(seen: Observed, reserved: Iterable[str], slots: Iterable[Slot]) -> 
 def _on_node(seen: Observed, node: Node) -> Finding | None:
     if not node.ready:
         return Finding("bad", reasons.NODE_NOT_READY, f"node {node.name}: {node.trouble}")
+    return _on_plugins(seen, node)
+
+
+def _on_plugins(seen: Observed, node: Node) -> Finding | None:
     if node.gpus < seen.gpus:
         return Finding(
             "pending",
@@ -170,8 +201,25 @@ def _on_claim(seen: Observed, claim: Claim, pending: str, *, drop: bool) -> Find
             f"{claim.kind}s: kubectl get pods -n gpu-provisioner",
         )
     detail = ": ".join(part for part in (claim.reason, claim.message) if part)
+    doing = f"{who} is {claim.phase}" + (f" ({detail})" if detail else "")
+    overdue = claim.phase in _DEADLINES and (
+        seen.now - _waiting_since(claim) >= _DEADLINES[claim.phase]
+    )
+    return _on_delay(seen, claim, doing) if overdue else Finding("pending", pending, doing)
+
+
+def _on_delay(seen: Observed, claim: Claim, doing: str) -> Finding:
+    """A claim whose provisioner has been silent, or at the same thing, for too long."""
+    node = seen.nodes.get(claim.node)
+    trouble = _on_node(seen, node) if node is not None else None
+    if trouble is not None:
+        return replace(trouble, outlook="bad")
+    since = _waiting_since(claim).strftime("%Y-%m-%d %H:%M:%S UTC")
     return Finding(
-        "pending", pending, f"{who} is {claim.phase}" + (f" ({detail})" if detail else "")
+        "bad",
+        reasons.NODE_DELAYED,
+        f"{doing}, and nothing has moved since {since}. Check that its provisioner runs, and what "
+        "its log says: kubectl get pods -n gpu-provisioner",
     )
 
 

@@ -195,7 +195,9 @@ def _resource(
     if len(slots.filled) < rest:
         return findings.on_shortage(seen) if seen.byo else findings.on_no_claim_api()
     claims = findings.on_claims(seen, slots.filled)
-    if claims.outlook != "good":
+    if claims.outlook == "pending":
+        return findings.on_preparation(seen, slots.filled) or claims
+    if claims.outlook == "bad":
         return claims
     trouble = findings.on_nodes(seen, reserved, slots.filled)
     if trouble is not None:

@@ -24,6 +24,7 @@ CLAIM_LOST: Final = "ClaimLost"
 NODE_NEVER_JOINED: Final = "NodeNeverJoined"
 NO_PROVISIONER_ANSWER: Final = "NoProvisionerAnswer"
 CLAIM_FAILED: Final = "ClaimFailed"
+NODE_DELAYED: Final = "NodeDelayed"
 
 # ResourceReady; it also takes over the reason of the claims.
 RESOURCE_SUCCESS: Final = "workspaceResourceStatusSuccess"
