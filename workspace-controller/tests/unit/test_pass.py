@@ -374,8 +374,74 @@ async def test_a_passing_failure_is_told_when_it_stays(rig: Rig) -> None:
     assert rig.conditions() == {}
     with pytest.raises(Transient):
         await rig.reconcile(2)
-    assert rig.conditions()["ResourceReady"] == ("False", "Unreachable")
-    assert rig.conditions()["WorkspaceReady"] == ("False", "workspacePending")
+    assert rig.conditions()["ResourceReady"] == ("Unknown", "Unreachable")
+    assert rig.conditions()["WorkspaceReady"] == ("Unknown", "workspacePending")
+    assert rig.get(Workspace.RESOURCE)["status"]["state"] == "Pending"
+
+
+async def test_a_passing_failure_takes_nothing_from_a_workspace_that_serves(rig: Rig) -> None:
+    await rig.serve()
+    node = rig.get(Node.RESOURCE, NODE)
+    del node["metadata"]["labels"][labels.ACCELERATOR]
+    rig.api.put(Node.RESOURCE, node)
+    down = Transient("Unreachable", "connection refused")
+    rig.api.fault = lambda verb, path: (
+        down if (verb, "/nodes/" in path) == ("PATCH", True) else None
+    )
+    with pytest.raises(Transient):
+        await rig.reconcile(2)
+    assert rig.conditions()["ResourceReady"] == ("Unknown", "Unreachable")
+    assert rig.conditions()["InferenceReady"] == ("True", "WorkspaceInferenceStatusSuccess")
+    assert rig.get(Workspace.RESOURCE)["status"]["state"] == "Ready"
+    assert [said for said in rig.told.said if said[0] == "Warning"] == []
+
+    rig.api.fault = lambda verb, path: None
+    await rig.settle(2)
+    assert rig.conditions()["WorkspaceReady"] == ("True", "workspaceReady")
+
+
+async def test_a_bug_of_ours_is_owned_up_to(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.serve()
+
+    def buggy(seen: Any) -> Any:
+        raise KeyError("slot")
+
+    monkeypatch.setattr("workspace_controller.workspaces.controller.decide", buggy)
+    for failures in (0, 1):
+        with pytest.raises(KeyError):
+            await rig.reconcile(failures)
+    assert rig.conditions()["WorkspaceReady"] == ("True", "workspaceReady")
+    with pytest.raises(KeyError):
+        await rig.reconcile(2)
+    assert rig.conditions()["WorkspaceReady"] == ("Unknown", "InternalError")
+    assert rig.get(Workspace.RESOURCE)["status"]["state"] == "Ready"
+
+    rig.api.fault = lambda verb, path: Transient("Unreachable", "connection refused")
+    with pytest.raises(KeyError):
+        await rig.reconcile(3)
+    rig.api.fault = lambda verb, path: None
+    monkeypatch.undo()
+    await rig.settle(1)
+    assert rig.conditions()["WorkspaceReady"] == ("True", "workspaceReady")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_what_holds_up_the_end_is_said(rig: Rig, kept: bool) -> None:
+    await rig.serve()
+    rig.delete()
+    if not kept:
+        rig.api.remove(Machine.RESOURCE, Key("", FIRST))
+    no = Blocked("Forbidden", "may not delete deployments")
+    rig.api.fault = lambda verb, path: (
+        no if verb == "DELETE" and ("/deployments" in path or "/machines" in path) else None
+    )
+    for failures in range(4):
+        with pytest.raises(Blocked):
+            await rig.reconcile(failures)
+    assert rig.conditions()["WorkspaceDeleting"] == ("True", "Forbidden")
+    assert rig.conditions()["WorkspaceReady"] == ("False", "workspaceDeleted")
+    warnings = [said for said in rig.told.said if said[0] == "Warning"]
+    assert warnings == [("Warning", "Forbidden", "may not delete deployments")]
 
 
 async def test_a_refusal_is_told_at_once_and_where_it_belongs(rig: Rig) -> None:

@@ -5,7 +5,8 @@ what it could not do.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -58,7 +59,16 @@ class WorkspacePass:
         if workspace is None:
             await self._sweep(key)
             return Result()
+        try:
+            return await self._pass(workspace, failures)
+        except ControlError:
+            raise
+        except Exception as bug:  # a door for bugs: told to the person, left to the queue
+            if failures + 1 >= PATIENCE:
+                await self._admit(workspace, bug)
+            raise
 
+    async def _pass(self, workspace: Workspace, failures: int) -> Result:
         sight = await self.observer.observe(workspace)
         plan = decide(sight.seen)
         for action in plan.actions:
@@ -85,6 +95,25 @@ class WorkspacePass:
             phases=sight.phases,
         )
 
+    async def _admit(self, workspace: Workspace, bug: Exception) -> None:
+        """Says that we, not the Workspace, have failed; how it does is not known any more."""
+        report = Report(
+            workspace=Finding(
+                "unknown",
+                reasons.INTERNAL_ERROR,
+                f"the controller failed by a bug of its own ({type(bug).__name__}), so nothing is "
+                "done for this Workspace. Its log has the details; what serves goes on serving.",
+            )
+        )
+        with suppress(ControlError):  # the bug is what must reach the queue
+            await self.reporter.report(
+                workspace,
+                report,
+                self.observer.now(),
+                instance_type="",
+                phases=workspace.status.phases,
+            )
+
     async def _sweep(self, key: Key) -> None:
         """Deletes claims whose Workspace is gone, should somebody have stripped its finalizer."""
         mine = [
@@ -103,14 +132,17 @@ class WorkspacePass:
 def with_setback(report: Report, action: Action, error: ControlError) -> Report:
     """The report of a pass that was cut short at an action: the setback speaks for its stage.
 
-    What the plan would have recorded of its claims is left out, for not all of it came about.
+    What passes says nothing about how a Workspace does, which may well be serving. What the plan
+    would have recorded of its claims is left out, for not all of it came about.
     """
     lasting = isinstance(error, Blocked | Rejected)
-    finding = Finding("bad" if lasting else "pending", error.reason, error.message)
+    finding = Finding("bad" if lasting else "unknown", error.reason, error.message)
+    if report.deleting is not None:
+        return replace(report, deleting=finding)
     serving = isinstance(action, ApplyChild | RemoveChild | Scale)
     whole = Finding(
         finding.outlook,
-        reasons.FAILED if finding.outlook == "bad" else reasons.PENDING,
+        reasons.FAILED if lasting else reasons.PENDING,
         finding.message,
     )
     return Report(
@@ -119,7 +151,6 @@ def with_setback(report: Report, action: Action, error: ControlError) -> Report:
         claim_kind=report.claim_kind,
         resource=report.resource if serving else finding,
         inference=finding if serving else report.inference,
-        deleting=report.deleting,
         nodes=report.nodes,
         records=report.records if serving else None,
     )

@@ -57,10 +57,12 @@ def _announcements(
     )
     announced: set[str] = set()
     for kind, finding in aspects:
-        if finding is None or finding.outlook == "pending" or finding.message in announced:
+        quiet = finding is None or finding.outlook in ("pending", "unknown")
+        if finding is None or quiet or finding.message in announced:
             continue
         before = find(conditions, kind)
-        status = "True" if finding.outlook == "good" else "False"
+        good = finding.outlook == "good" or finding is report.deleting
+        status = "True" if good else "False"
         if before is None or (before.status, before.reason) != (status, finding.reason):
             late = finding.reason == reasons.DELETION_DELAYED
             yield kind, "Warning" if finding.outlook == "bad" or late else "Normal", finding

@@ -264,7 +264,8 @@ Action = (
 class Finding:
     """The state of one aspect, for a condition."""
 
-    outlook: Literal["good", "pending", "bad"]
+    outlook: Literal["good", "pending", "bad", "unknown"]
+    """`unknown`: how it is could not be seen or seen to."""
     reason: str
     message: str = ""
 

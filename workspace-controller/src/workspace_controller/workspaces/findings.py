@@ -228,7 +228,7 @@ _ADVICE: Final = {
     "broken": "It is replaced if its provisioner cannot mend it.",
     "hopeless": "It is not tried again: choose another instanceType, or delete it after a change.",
 }
-_ORDER: Final = {"bad": 0, "pending": 1, "good": 2}
+_ORDER: Final = {"bad": 0, "unknown": 1, "pending": 2, "good": 3}
 
 
 def _rank(finding: Finding) -> int:

@@ -86,7 +86,12 @@ def _tear_down(seen: Observed) -> Plan:
     if not seen.claims_are_live:
         return Plan(look_again=GONE_CHECK)
     release = (ReleaseNodes(seen.reserved),) if seen.reserved else ()
-    return Plan(actions=(*_remove_children(seen), *release, RemoveFinalizer()))
+    return Plan(
+        actions=(*_remove_children(seen), *release, RemoveFinalizer()),
+        report=_ending(
+            Finding("good", reasons.DELETED, "its claims are gone; what is left is being removed")
+        ),
+    )
 
 
 def _wait_for_claims(seen: Observed) -> Plan:
@@ -103,12 +108,14 @@ def _wait_for_claims(seen: Observed) -> Plan:
     return Plan(
         # What costs money goes first, whatever happens to the rest.
         actions=(*((DeleteClaims(going),) if going else ()), *_remove_children(seen)),
-        report=Report(
-            workspace=Finding("pending", reasons.DELETED, "the Workspace is being deleted"),
-            deleting=end,
-        ),
+        report=_ending(end),
         look_again=GONE_CHECK,
     )
+
+
+def _ending(end: Finding) -> Report:
+    whole = Finding("pending", reasons.DELETED, "the Workspace is being deleted")
+    return Report(workspace=whole, deleting=end)
 
 
 def _remove_children(seen: Observed) -> tuple[Action, ...]:

@@ -5,7 +5,7 @@ moves only with its status.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -112,7 +112,9 @@ def _conditions(report: Report, generation: int) -> Iterable[Condition]:
     yield from _condition(reasons.WORKSPACE_READY, report.workspace, "False", generation)
     whole = report.workspace if deleting else _succeeded(report.workspace)
     yield from _condition(reasons.WORKSPACE_SUCCEEDED, whole, "False", generation)
-    yield from _condition(reasons.WORKSPACE_DELETING, report.deleting, "False", generation)
+    if report.deleting is not None:  # it is, whatever holds it up
+        end = replace(report.deleting, outlook="good")
+        yield from _condition(reasons.WORKSPACE_DELETING, end, "False", generation)
 
 
 def _condition(
@@ -120,7 +122,12 @@ def _condition(
 ) -> Iterable[Condition]:
     if finding is None:
         return
-    statuses: dict[str, Status] = {"good": "True", "pending": pending, "bad": "False"}
+    statuses: dict[str, Status] = {
+        "good": "True",
+        "pending": pending,
+        "bad": "False",
+        "unknown": "Unknown",
+    }
     yield Condition(
         type=kind,
         status=statuses[finding.outlook],
@@ -137,6 +144,8 @@ def _succeeded(whole: Finding) -> Finding:
 
 def _state(old: WorkspaceStatus, report: Report) -> Literal["Pending", "Ready", "NotReady"]:
     if report.workspace.outlook == "good":
+        return "Ready"
+    if old.state == "Ready" and report.workspace.outlook == "unknown":
         return "Ready"
     return "NotReady" if old.state in ("Ready", "NotReady") else "Pending"
 
