@@ -1,5 +1,6 @@
 """Machine sizes: the facts, what fits, and what is cheapest."""
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -179,7 +180,19 @@ def test_a_preset_fits_by_the_bytes_that_its_pod_gets(
 
 
 def test_the_cheapest_size_in_service_is_chosen() -> None:
-    chosen = cheapest(preset(), sku_table("azure"), TODAY)
+    chosen = cheapest(preset(dtype="auto"), sku_table("azure"), TODAY)
+    assert chosen is not None
+    assert chosen.name == "Standard_NC4as_T4_v3"
+
+
+def test_weights_in_bfloat16_get_a_gpu_that_computes_in_it_if_one_is_to_be_had() -> None:
+    chosen = cheapest(preset(dtype="bfloat16"), sku_table("azure"), TODAY)
+    assert chosen is not None
+    assert chosen.name == "Standard_NV36ads_A10_v5"
+
+    azure = sku_table("azure")
+    old = replace(azure, skus=tuple(each for each in azure.skus if not each.bfloat16))
+    chosen = cheapest(preset(dtype="bfloat16"), old, TODAY)
     assert chosen is not None
     assert chosen.name == "Standard_NC4as_T4_v3"
 

@@ -33,7 +33,10 @@ def misfits(preset: Preset, sku: Sku) -> tuple[str, ...]:
 
 
 def cheapest(preset: Preset, table: SkuTable, today: date) -> Sku | None:
-    """The least expensive size in service that fits; None when no priced size does."""
+    """The least expensive size in service that fits; None when no priced size does.
+
+    For weights in bfloat16, a size that computes in it comes before any that must emulate it.
+    """
     fitting = (
         sku
         for sku in table.skus
@@ -41,7 +44,12 @@ def cheapest(preset: Preset, table: SkuTable, today: date) -> Sku | None:
         and (sku.retired is None or sku.retired > today)
         and not misfits(preset, sku)
     )
-    return min(fitting, key=lambda sku: (sku.usd, sku.name), default=None)
+    emulates = preset.dtype == "bfloat16"
+    return min(
+        fitting,
+        key=lambda sku: (emulates and not sku.bfloat16, sku.usd, sku.name),
+        default=None,
+    )
 
 
 def suggestions(preset: Preset, table: SkuTable, today: date, *, limit: int = 3) -> tuple[str, ...]:
