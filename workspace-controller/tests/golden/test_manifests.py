@@ -162,6 +162,18 @@ def test_the_workloads_hash_is_over_what_the_user_wrote() -> None:
     assert service_digest(before) != service_digest(workspace(annotations=BALANCED))
 
 
+def test_scaling_builds_the_same_pod_as_starting_with_that_count() -> None:
+    one, two = served(workspace()), served(workspace(count=2))
+    assert one["spec"]["template"] == two["spec"]["template"]
+
+
+def test_a_pod_that_goes_answers_until_nobody_asks_it_any_more() -> None:
+    pod = served(workspace())["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == 85
+    (server,) = pod["containers"]
+    assert server["lifecycle"] == {"preStop": {"sleep": {"seconds": 5}}}
+
+
 def test_building_twice_changes_nothing() -> None:
     template = workspace("own", template=TEMPLATE)
     assert served(template) == served(template)

@@ -20,7 +20,9 @@ USER: Final = 1000
 STARTUP_PERIOD: Final = 5
 SCRATCH: Final = "/tmp"  # noqa: S108  (the container's own, an emptyDir)
 SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108  (where torch looks for it)
-DRAIN_SECONDS: Final = 75
+LEAVE_SECONDS: Final = 5
+"""A pod still gets requests until every proxy has heard that it goes; only then may it refuse."""
+DRAIN_SECONDS: Final = 80
 """The server finishes what it is answering for up to 60 s after SIGTERM."""
 
 
@@ -45,7 +47,7 @@ def model_pod(
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": DRAIN_SECONDS,
+        "terminationGracePeriodSeconds": LEAVE_SECONDS + DRAIN_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,
@@ -64,23 +66,21 @@ def model_pod(
     }
     if options.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in options.image_pull_secrets]
-    if workspace.resource.count > 1:
-        spec["topologySpreadConstraints"] = [_one_to_a_node(workspace)]
+    # Whatever the count: a change of it scales the Deployment and must not build other pods.
+    spec["topologySpreadConstraints"] = [_one_to_a_node(workspace)]
     spec["containers"] = [_server(workspace, preset, source)]
-    spec["volumes"] = _volumes(workspace, preset)
+    spec["volumes"] = _volumes(workspace)
     return {"labels": {labels.WORKSPACE: workspace.metadata.name}}, spec
 
 
 def _server(workspace: Workspace, preset: Preset, source: ModelSource) -> dict[str, Any]:
     assert workspace.inference is not None
     assert workspace.inference.preset is not None
-    mounts = {"tmp": SCRATCH}
+    mounts = {"tmp": SCRATCH, "dshm": SHARED_MEMORY}
     if not _private(workspace):
         mounts["weights"] = WEIGHTS
     if _token_secret(workspace) is not None:
         mounts["hub-token"] = HUB_FOLDER
-    if _shares_memory(workspace, preset):
-        mounts["dshm"] = SHARED_MEMORY
     image = workspace.inference.preset.preset_options.image
     return {
         "name": workspace.metadata.name,
@@ -95,6 +95,7 @@ def _server(workspace: Workspace, preset: Preset, source: ModelSource) -> dict[s
             "limits": {labels.GPU_RESOURCE: str(preset.gpus)},
         },
         **_probes(preset),
+        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
         # A crash then ends with the server's last lines, which the Workspace's condition repeats.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
@@ -155,16 +156,17 @@ def _environment(source: ModelSource) -> list[dict[str, Any]]:
     return environment
 
 
-def _volumes(workspace: Workspace, preset: Preset) -> list[dict[str, Any]]:
-    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
+def _volumes(workspace: Workspace) -> list[dict[str, Any]]:
+    volumes: list[dict[str, Any]] = [
+        {"name": "dshm", "emptyDir": {"medium": "Memory"}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
     if not _private(workspace):
         volumes.append({"name": "weights", "emptyDir": {}})
     secret = _token_secret(workspace)
     if secret is not None:
         item = {"key": HUB_FILE, "path": HUB_FILE}
         volumes.append({"name": "hub-token", "secret": {"secretName": secret, "items": [item]}})
-    if _shares_memory(workspace, preset):
-        volumes.insert(0, {"name": "dshm", "emptyDir": {"medium": "Memory"}})
     return volumes
 
 
@@ -189,7 +191,3 @@ def _token_secret(workspace: Workspace) -> str | None:
     assert workspace.inference is not None
     assert workspace.inference.preset is not None
     return workspace.inference.preset.preset_options.model_access_secret
-
-
-def _shares_memory(workspace: Workspace, preset: Preset) -> bool:
-    return workspace.resource.count > 1 or preset.gpus > 1
