@@ -9,7 +9,7 @@ import pytest
 
 from controlkit.cache import Cache
 from controlkit.controller import Controller, Result
-from controlkit.errors import Blocked, NotFound, Stale, Transient
+from controlkit.errors import Blocked, NotFound, Rejected, Stale, Transient
 from controlkit.events import EventRecorder
 from controlkit.kube.objects import Key
 from controlkit_testing import MemoryApi
@@ -460,6 +460,38 @@ async def test_a_refusal_is_told_at_once_and_where_it_belongs(rig: Rig) -> None:
     assert warnings == [("Warning", "Forbidden", "may not patch deployments")]
 
 
+@pytest.mark.parametrize("where", ["/machines", "/services", "/deployments"])
+async def test_a_rejection_of_what_we_write_is_tried_again(rig: Rig, where: str) -> None:
+    rig.create()
+    if where != "/machines":
+        await rig.settle(2)
+        rig.provision()
+    no = Rejected("Invalid", "denied by policy")
+    rig.api.fault = lambda verb, path: no if verb != "GET" and where in path else None
+    with pytest.raises(Blocked) as refusal:
+        await rig.reconcile()
+    assert refusal.value.retry_after == 300.0
+    assert ("False", "Invalid") in rig.conditions().values()
+
+
+async def test_an_edit_is_not_called_served_before_it_is_rolled_out(rig: Rig) -> None:
+    def template(image: str) -> dict[str, Any]:
+        return {"template": {"spec": {"containers": [{"name": "own", "image": image}]}}}
+
+    rig.create(inference=template("one"))
+    await rig.settle(2)
+    rig.provision()
+    await rig.settle(2)
+    rig.pods_ready()
+    await rig.settle(1)
+    assert rig.conditions()["InferenceReady"][0] == "True"
+
+    found = rig.get(Workspace.RESOURCE)
+    rig.api.put(Workspace.RESOURCE, found | {"inference": template("two")})
+    await rig.reconcile()
+    assert rig.conditions()["InferenceReady"] == ("False", "WorkspaceInferenceStatusPending")
+
+
 async def test_a_strangers_object_is_not_merged_into(rig: Rig) -> None:
     rig.create()
     await rig.settle(2)
@@ -635,6 +667,38 @@ async def test_own_nodes_are_chosen_reserved_and_given_back() -> None:
     await rig.settle(2)
     assert rig.api.see(Workspace.RESOURCE, KEY) is None
     assert labels.RESERVED_FOR not in rig.get(Node.RESOURCE, Key("", "b"))["metadata"]["labels"]
+
+
+@pytest.mark.parametrize(
+    ("taint", "tolerations", "taken"),
+    [
+        ({"key": "sku", "value": "gpu", "effect": "NoSchedule"}, [], True),
+        ({"key": "nvidia.com/gpu", "value": "x", "effect": "NoSchedule"}, [], True),
+        ({"key": "team", "value": "a", "effect": "PreferNoSchedule"}, [], True),
+        ({"key": "team", "value": "a", "effect": "NoSchedule"}, [], False),
+        ({"key": "sku", "value": "gpu", "effect": "NoExecute"}, [], False),
+        ({"key": "team", "value": "a", "effect": "NoExecute"}, [{"operator": "Exists"}], True),
+        ({"key": "team", "value": "a", "effect": "NoSchedule"}, [{"key": "team"}], False),
+        (
+            {"key": "team", "value": "a", "effect": "NoSchedule"},
+            [{"key": "team", "value": "a", "effect": "NoSchedule"}],
+            True,
+        ),
+    ],
+)
+async def test_a_node_whose_taints_keep_the_pods_away_is_not_taken(
+    taint: dict[str, str], tolerations: list[dict[str, str]], taken: bool
+) -> None:
+    rig = Rig(claim_api="byo")
+    spec = {"containers": [{"name": "own", "image": "x"}], "tolerations": tolerations}
+    rig.create(**({"inference": {"template": {"spec": spec}}} if tolerations else {}))
+    rig.make_node("a", {"apps": "phi"})
+    node = rig.get(Node.RESOURCE, Key("", "a"))
+    rig.api.put(Node.RESOURCE, node | {"spec": {"taints": [taint]}})
+    await rig.settle(3)
+    assert rig.conditions()["ResourceReady"][0] == str(taken)
+    found = rig.get(Node.RESOURCE, Key("", "a"))["metadata"]["labels"]
+    assert (labels.RESERVED_FOR in found) is taken
 
 
 async def test_a_node_that_a_provisioner_made_for_others_is_not_taken(rig: Rig) -> None:

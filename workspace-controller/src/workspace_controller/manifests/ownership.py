@@ -4,9 +4,11 @@ Invariant: ownership keys always win over labels that a person chose, so that no
 another Workspace's nodes.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gpuapis import labels
+from gpuapis.machine import Taint
 from gpuapis.workspace import LabelSelector, Workspace
 
 
@@ -83,3 +85,19 @@ TOLERATIONS: tuple[dict[str, str], ...] = (
     },
 )
 """The taints of GPU nodes, which a model's pods do not mind."""
+
+
+def keeps_away(taint: Taint, tolerations: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a node with that taint takes no new pod with those tolerations, or evicts it."""
+    if taint.effect not in ("NoSchedule", "NoExecute"):
+        return False
+    return not any(_tolerates(each, taint) for each in tolerations)
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Taint) -> bool:
+    """As the scheduler judges; an empty key or effect stands for all of them."""
+    if toleration.get("effect") not in (None, "", taint.effect):
+        return False
+    if toleration.get("operator") == "Exists":
+        return toleration.get("key") in (None, "", taint.key)
+    return (toleration.get("key"), toleration.get("value") or "") == (taint.key, taint.value)

@@ -76,6 +76,12 @@ def http_port(template: dict[str, Any]) -> int | None:
     return next((port.containerPort for port in named + ports), None)
 
 
+def tolerations(template: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the user's pod tolerates, and what we add to that."""
+    theirs: list[dict[str, Any]] = list(template["spec"].get("tolerations", []))
+    return theirs + [dict(mine) for mine in TOLERATIONS if mine not in theirs]
+
+
 def template_pod(workspace: Workspace) -> tuple[dict[str, Any], dict[str, Any]]:
     """The metadata and the spec of the pod template, which has no `template_problem`."""
     assert workspace.inference is not None
@@ -87,8 +93,7 @@ def template_pod(workspace: Workspace) -> tuple[dict[str, Any], dict[str, Any]]:
         **metadata.get("labels", {}),
         labels.WORKSPACE: workspace.metadata.name,
     }
-    tolerations: list[dict[str, Any]] = spec.setdefault("tolerations", [])
-    tolerations += [dict(mine) for mine in TOLERATIONS if mine not in tolerations]
+    spec["tolerations"] = tolerations(template)
     _bind(spec, node_terms(workspace))
     return metadata, spec
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from controlkit.controller import Controller, Result
-from controlkit.errors import Blocked, ControlError, Rejected, Stale
+from controlkit.errors import Blocked, ControlError, Stale
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key, KubeObject
 from gpuapis import labels
@@ -75,7 +75,7 @@ class WorkspacePass:
             try:
                 await self.executor.carry_out(workspace, sight.target, action)
             except ControlError as error:
-                told = isinstance(error, Blocked | Rejected) or failures + 1 >= PATIENCE
+                told = isinstance(error, Blocked) or failures + 1 >= PATIENCE
                 if told and plan.report is not None and not isinstance(error, Stale):
                     setback = with_setback(plan.report, action, error)
                     await self._report(workspace, sight, setback)
@@ -135,7 +135,7 @@ def with_setback(report: Report, action: Action, error: ControlError) -> Report:
     What passes says nothing about how a Workspace does, which may well be serving. What the plan
     would have recorded of its claims is left out, for not all of it came about.
     """
-    lasting = isinstance(error, Blocked | Rejected)
+    lasting = isinstance(error, Blocked)
     finding = Finding("bad" if lasting else "unknown", error.reason, error.message)
     if report.deleting is not None:
         return replace(report, deleting=finding)

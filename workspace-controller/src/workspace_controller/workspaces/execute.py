@@ -12,7 +12,7 @@ from typing import Any, assert_never
 import structlog
 
 from controlkit.cache import Cache
-from controlkit.errors import AlreadyExists, Blocked, ControlError, NotFound, Stale
+from controlkit.errors import AlreadyExists, Blocked, ControlError, NotFound, Rejected, Stale
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key, KubeObject
 from gpuapis import labels
@@ -77,6 +77,14 @@ class Executor:
         Raises:
             ControlError: what the API server said; the pass ends and is repeated.
         """
+        try:
+            await self._perform(workspace, target, action)
+        except Rejected as error:
+            # What we write is ours to get right: no edit of the Workspace need be the cure, but
+            # the end of an admission policy may be, and of that nobody tells us.
+            raise Blocked(error.reason, error.message) from error
+
+    async def _perform(self, workspace: Workspace, target: Target | None, action: Action) -> None:
         match action:
             case AddFinalizer() | RemoveFinalizer():
                 await self._set_finalizer(workspace, held=isinstance(action, AddFinalizer))

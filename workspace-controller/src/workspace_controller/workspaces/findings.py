@@ -127,7 +127,8 @@ def on_shortage(seen: Observed) -> Finding:
         reasons.NO_FREE_NODE,
         f"{len(seen.reserved)} of {seen.wanted} nodes found. A node serves when it carries the "
         "labels of resource.labelSelector (and resource.instanceType, if given), is Ready and "
-        f"schedulable, offers {seen.gpus} nvidia.com/gpu and belongs to no other Workspace.",
+        f"schedulable, offers {seen.gpus} nvidia.com/gpu, carries no taint that the pods do not "
+        "tolerate, and belongs to no other Workspace.",
     )
 
 

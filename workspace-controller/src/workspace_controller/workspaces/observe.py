@@ -4,9 +4,10 @@ Invariant: everything comes from the caches, except the claims of a Workspace th
 let go: those are asked of the API server, because a cache may be late and a node costs money.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from controlkit.errors import NotFound
 from controlkit.kube.client import KubeClient
@@ -17,8 +18,14 @@ from gpuapis.workspace import Phase, Workspace
 from workspace_controller.caches import FREE, OWNER, RESERVED, UID, Caches
 from workspace_controller.claims.dialects import VIEWS, AnyClaim, read
 from workspace_controller.manifests.deployment import deployment_digest
-from workspace_controller.manifests.ownership import owner_labels, selector_labels
+from workspace_controller.manifests.ownership import (
+    TOLERATIONS,
+    keeps_away,
+    owner_labels,
+    selector_labels,
+)
 from workspace_controller.manifests.service import service_digest
+from workspace_controller.manifests.template_pod import tolerations
 from workspace_controller.workspaces import facts
 from workspace_controller.workspaces.facts import (
     Child,
@@ -131,12 +138,14 @@ class Observer:
         wanted = selector_labels(workspace.resource.label_selector)
         if target.instance_type:
             wanted[labels.INSTANCE_TYPE] = target.instance_type
+        tolerated = _tolerations(workspace)
         preferred = {name: rank for rank, name in enumerate(workspace.resource.preferred_nodes)}
         fitting = [
             node.metadata.name
             for node in free
             if node.allocatable(labels.GPU_RESOURCE) >= target.gpus
             and wanted.items() <= node.metadata.labels.items()
+            and not any(keeps_away(taint, tolerated) for taint in node.spec.taints)
             and not self._taken(node)
         ]
         return tuple(
@@ -213,6 +222,12 @@ def _serving(found: Deployment | None) -> Serving:
         current=found.status.observed_generation >= found.metadata.generation,
         refusal=next(iter(refusals), ""),
     )
+
+
+def _tolerations(workspace: Workspace) -> Iterable[Mapping[str, Any]]:
+    """The taints that this Workspace's pods do not mind."""
+    template = workspace.inference.template if workspace.inference is not None else None
+    return TOLERATIONS if template is None else tolerations(template)
 
 
 def _node(node: Node) -> facts.Node:

@@ -274,6 +274,10 @@ def _inference(seen: Observed, supply: _Supply) -> Finding:
         waits = supply.resource.outlook != "good"
         message = "waits for ResourceReady" if waits else "the Deployment is being created"
         return Finding("pending", reasons.INFERENCE_PENDING, message)
+    behind = [c.kind for c in seen.children if c.wanted and c.wanted != c.found]
+    if behind:
+        message = f"the {' and the '.join(behind)} is being brought up to date"
+        return Finding("pending", reasons.INFERENCE_PENDING, message)
     return _pods(seen, supply)
 
 
