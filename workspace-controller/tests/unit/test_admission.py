@@ -50,6 +50,12 @@ def adapters(count: int) -> dict[str, Any]:
     return PHI | {"adapters": [{"source": {"name": f"a{n}"}} for n in range(count)]}
 
 
+def spec(**changes: Any) -> dict[str, Any]:
+    """A Workspace with a template whose pod spec is changed."""
+    sound = {"containers": [{"name": "a", "image": "b"}]}
+    return {"inference": {"template": {"spec": sound | changes}}}
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a-name-with-dots": ({"name": "a.b"}, "metadata.name 'a.b'"),
     "a-name-that-no-service-can-have": ({"name": "7b-chat"}, "beginning with a letter"),
@@ -94,6 +100,41 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a-size-without-nvidia": ({"size": "Standard_NG32ads_V620_v1"}, "needs NVIDIA"),
     "a-template-without-size": ({"inference": TEMPLATE, "size": None}, "instanceType is empty"),
+    "a-template-without-an-image": (
+        spec(containers=[{"name": "a"}]),
+        "inference.template.spec.containers.0.image",
+    ),
+    "a-template-with-an-empty-image": (
+        spec(containers=[{"name": "a", "image": ""}]),
+        "inference.template.spec.containers.0.image",
+    ),
+    "a-template-with-a-bad-name": (
+        spec(containers=[{"name": "A_b", "image": "b"}]),
+        "inference.template.spec.containers.0.name",
+    ),
+    "a-template-that-never-restarts": (
+        spec(restartPolicy="Never"),
+        "inference.template.spec.restartPolicy: Input should be 'Always'",
+    ),
+    "a-template-that-ends-by-itself": (
+        spec(activeDeadlineSeconds=60),
+        "inference.template.spec.activeDeadlineSeconds",
+    ),
+    "a-template-with-a-bad-init-container": (
+        spec(initContainers=[{"name": "i"}]),
+        "inference.template.spec.initContainers.0.image",
+    ),
+    "a-template-with-a-name-twice": (
+        spec(initContainers=[{"name": "a", "image": "b"}]),
+        "the name 'a' is given twice",
+    ),
+    "a-template-that-mounts-nothing": (
+        spec(
+            containers=[{"name": "a", "image": "b", "volumeMounts": [{"name": "data"}]}],
+            volumes=[{"name": "date"}],
+        ),
+        "container a mounts the volume 'data'",
+    ),
     "a-template-without-containers": (
         {"inference": {"template": {"spec": {}}}},
         "inference.template.spec.containers",
@@ -113,6 +154,13 @@ ALLOWED: dict[str, dict[str, Any]] = {
     "a-preset": {},
     "a-preset-without-size": {"size": None},
     "a-template": {"inference": TEMPLATE},
+    "a-template-with-a-volume": spec(
+        containers=[
+            {"name": "a", "image": "b", "volumeMounts": [{"name": "d", "mountPath": "/d"}]}
+        ],
+        volumes=[{"name": "d", "emptyDir": {}}],
+        restartPolicy="Always",
+    ),
     "a-private-preset": {
         "inference": {
             "preset": {

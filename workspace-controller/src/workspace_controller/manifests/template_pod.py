@@ -5,7 +5,8 @@ bind the pod to the Workspace's nodes.
 """
 
 import copy
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -19,9 +20,19 @@ class _Port(BaseModel):
     containerPort: Annotated[int, Field(ge=1, le=65535)]  # noqa: N815  (the API's spelling)
 
 
-class _Container(BaseModel):
+class _Mount(BaseModel):
     name: str
+
+
+class _Container(BaseModel):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+    image: Annotated[str, Field(min_length=1)]
     ports: tuple[_Port, ...] = ()
+    volumeMounts: tuple[_Mount, ...] = ()  # noqa: N815  (the API's spelling)
+
+
+class _Volume(BaseModel):
+    name: str
 
 
 class _Metadata(BaseModel):
@@ -46,12 +57,19 @@ class _Affinity(BaseModel):
 
 class _Spec(BaseModel):
     containers: Annotated[tuple[_Container, ...], Field(min_length=1)]
+    initContainers: tuple[_Container, ...] = ()  # noqa: N815  (the API's spelling)
+    volumes: tuple[_Volume, ...] = ()
+    restartPolicy: Literal["Always"] = "Always"  # noqa: N815  (all that a Deployment takes)
+    activeDeadlineSeconds: None = None  # noqa: N815  (not for a Deployment's pods)
     tolerations: tuple[dict[str, Any], ...] = ()
     affinity: _Affinity = _Affinity()
 
 
 class _Template(BaseModel):
-    """As much of a pod template as we read or add to; the API server judges the rest."""
+    """As much of a pod template as we read, add to, or know to be refused in a Deployment.
+
+    A template that the API server refuses after all has cost a node by then.
+    """
 
     metadata: _Metadata = _Metadata()
     spec: _Spec
@@ -65,7 +83,23 @@ def template_problem(template: dict[str, Any]) -> str | None:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in ("inference", "template", *first["loc"]))
         return f"{where}: {first['msg']}"
-    return None
+    return next(_inconsistencies(_Template.model_validate(template).spec), None)
+
+
+def _inconsistencies(spec: _Spec) -> Iterator[str]:
+    """What no field shows by itself."""
+    containers = (*spec.initContainers, *spec.containers)
+    names = [container.name for container in containers]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"inference.template.spec.containers: the name {name!r} is given twice"
+    volumes = {volume.name for volume in spec.volumes}
+    for container in containers:
+        for mount in container.volumeMounts:
+            if mount.name not in volumes:
+                yield (
+                    f"inference.template.spec: container {container.name} mounts the volume "
+                    f"{mount.name!r}, which spec.volumes does not name"
+                )
 
 
 def http_port(template: dict[str, Any]) -> int | None:
