@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from provisioner_world.builders import GPU_TAINT, pool
 from provisioner_world.memory_pools import MemoryPools
+from provisioner_world.processes import ProvisionerProcess
 
 from controlkit.cache import Cache
 from controlkit.clock import SystemClock
@@ -103,7 +104,10 @@ class Sweeper:
 
 
 @pytest.fixture
-async def sweeper(control_plane: ControlPlane, apply_crds: list[str]) -> AsyncIterator[Sweeper]:
+async def sweeper(
+    control_plane: ControlPlane, apply_crds: list[str], provisioner_process: ProvisionerProcess
+) -> AsyncIterator[Sweeper]:
+    provisioner_process.stop()  # it would serve the claims that are made here
     client = await KubeClient.connect(
         user_agent="test", field_manager="test", kubeconfig=control_plane.kubeconfig
     )

@@ -25,7 +25,9 @@ def rendered(*sets: str) -> dict[tuple[str, str], dict[str, Any]]:
     shown = helm("template", "gpu-provisioner", str(CHART), "-n", "gpu-provisioner", *IMAGE, *sets)
     assert shown.returncode == 0, shown.stderr
     documents = [each for each in yaml.safe_load_all(shown.stdout) if each]
-    return {(each["kind"], each["metadata"]["name"]): each for each in documents}
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in documents}
+    assert len(objects) == len(documents), "the chart makes an object twice"
+    return objects
 
 
 def pod_of(objects: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
