@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import logging
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -96,6 +97,20 @@ async def test_the_pool_holds_a_hundred_connections_and_reads_long_lines() -> No
         assert client.pool_manager._read_bufsize == 2**21
     finally:
         await client.close()
+
+
+async def test_the_pool_opens_its_sockets_with_the_factory_that_we_set() -> None:
+    opened: list[Any] = []
+
+    def opening(address: Any) -> socket.socket:
+        opened.append(address)
+        return socket.socket(*address[:3])
+
+    async with client_of(REFUSAL) as (client, url):
+        assert client.pool_manager.connector._socket_factory is None
+        client.pool_manager.connector.__dict__.update(_socket_factory=opening)
+        (await client.request("GET", url, _preload_content=False)).close()
+    assert len(opened) == 1
 
 
 def test_the_loaders_take_what_we_give_them() -> None:

@@ -2,16 +2,21 @@
 
 import asyncio
 import json
+import os
+import socket
+import ssl
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from aiohttp.client_proto import ResponseHandler
 from structlog.testing import capture_logs
 
 from controlkit.errors import NotFound, Rejected, Transient
@@ -375,6 +380,74 @@ class TestTheWire:
             while line := await lines.next(5):
                 found.append(line)
         return found
+
+
+async def test_closing_leaves_no_socket_of_a_call_cancelled_as_its_handshake_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ResponseHandler.connection_made
+
+    def cancelled(handler: ResponseHandler, connection: Any) -> None:
+        made(handler, connection)
+        task.cancel()
+
+    monkeypatch.setattr(ResponseHandler, "connection_made", cancelled)
+    with silent_tls_server(tmp_path) as server:
+        path = kubeconfig(tmp_path, server.url)
+        content = yaml.safe_load(path.read_text())
+        content["clusters"][0]["cluster"]["certificate-authority"] = str(tmp_path / "authority")
+        path.write_text(yaml.safe_dump(content))
+        transport = await Transport.connect(user_agent="kit/1", kubeconfig=path)
+        before = open_sockets()
+        task = asyncio.create_task(transport.request("GET", "/x"))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await transport.close()
+        assert open_sockets() - before - server.accepted == set()
+        assert len(server.accepted) == 1
+
+
+def open_sockets() -> set[str]:
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_socket()]
+    return {str(link.readlink()) for link in links}
+
+
+class SilentTls:
+    """Ends the handshake, and never says goodbye."""
+
+    def __init__(self, folder: Path) -> None:
+        pair = issue(Names(("localhost",), ("127.0.0.1",)), datetime.now(UTC))
+        for name, part in (("key", pair.key), ("certificate", pair.certificate)):
+            (folder / name).write_bytes(part)
+        (folder / "authority").write_bytes(pair.authorities)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(folder / "certificate", folder / "key")
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._ended = threading.Event()
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.accepted: set[str] = set()
+
+    def serve(self) -> None:
+        raw, _ = self._listener.accept()
+        self.accepted.add(f"socket:[{os.fstat(raw.fileno()).st_ino}]")
+        with self._context.wrap_socket(raw, server_side=True):
+            self._ended.wait(10)
+
+    def close(self) -> None:
+        self._ended.set()
+        self._listener.close()
+
+
+@contextmanager
+def silent_tls_server(folder: Path) -> Iterator[SilentTls]:
+    server = SilentTls(folder)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.close()
+        thread.join()
 
 
 def test_the_librarys_models_are_not_loaded_and_its_import_still_works() -> None:

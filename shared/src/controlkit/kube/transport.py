@@ -8,15 +8,17 @@ import asyncio
 import importlib.util
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
+from weakref import WeakSet
 
 import aiohttp
 import structlog
@@ -31,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 _LIBRARY = "kubernetes_asyncio"
 _REFRESH_SECONDS = 60.0
-_ABORT_SECONDS = 0.02
+HANG_UP_SECONDS, HANG_UP_TURNS = 1.0, 100
 _WARNING = re.compile(r'^\d{3} \S+ "(.*)"$')  # RFC 7234, 5.5: code, agent, text
 
 
@@ -76,6 +78,8 @@ class Transport:
     def __init__(self, configuration: Any, user_agent: str) -> None:
         self._configuration = configuration
         self._rest = RestClient(configuration)
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._rest.pool_manager.connector.__dict__.update(_socket_factory=self._open)
         self._user_agent = user_agent
         self._warned: set[str] = set()
 
@@ -160,9 +164,22 @@ class Transport:
     async def close(self) -> None:
         """Closes every connection; calls under way fail as Transient."""
         await self._rest.close()
-        # A connection whose call was cancelled during the TLS handshake is aborted, not closed:
-        # its socket goes some turns of the loop later, or never when the loop ends first.
-        await asyncio.sleep(_ABORT_SECONDS)
+        # What was being connected when its call was cancelled is in no pool: asyncio gives it up
+        # some turns later or, once its handshake is through, when the peer has said goodbye.
+        for _ in range(HANG_UP_TURNS):
+            left = [each for each in self._sockets if each.fileno() != -1]
+            if not left:
+                break
+            for each in left:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+            await asyncio.sleep(HANG_UP_SECONDS / HANG_UP_TURNS)
+
+    def _open(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, *_ = address
+        opened = socket.socket(family, kind, protocol)
+        self._sockets.add(opened)
+        return opened
 
     async def _send(
         self,
