@@ -73,6 +73,7 @@ class Level2:
         if found := obstacles():
             raise SandboxError(f"level 2 can't run here: {'; '.join(found)}")
         await asyncio.to_thread(_take_host, self._paths)
+        await asyncio.to_thread(_refuse_another_cluster)
         await asyncio.to_thread(install_packages, self._say)
         made = await images.prepare(self._plane.bin, self._say)
         Settings(
@@ -82,19 +83,10 @@ class Level2:
             disk=str(made.disk),
             environment=str(made.environment),
         ).save(self._paths)
-        await self._open_network()
+        network.enable_forwarding(self._paths.forwarding_note)
         self._say("booting the system node")
         await KubeletDriver(self._paths.sandbox).create(SYSTEM_NODE)
         await self._start_kube_proxy(record)
-
-    async def _open_network(self) -> None:
-        tables = await asyncio.to_thread(network.proxy_tables)
-        if tables:  # of our own, the last clean-up left none
-            raise SandboxError(
-                f"this host is a node of another cluster: it has the nftables {', '.join(tables)};"
-                " if that cluster is gone, delete them with `nft delete table`"
-            )
-        network.enable_forwarding(self._paths.forwarding_note)
 
     async def _start_kube_proxy(self, record: Callable[[Process], None]) -> None:
         """Makes ClusterIPs reachable from this host and from pods."""
@@ -133,6 +125,15 @@ class Level2:
 def _take_host(paths: Paths) -> None:
     while vanished := tenancy.former_tenant(paths):
         cleanup(vanished)
+
+
+def _refuse_another_cluster() -> None:
+    tables = network.proxy_tables()
+    if tables:  # of our own, the last clean-up left none
+        raise SandboxError(
+            f"this host is a node of another cluster: it has the nftables {', '.join(tables)};"
+            " if that cluster is gone, delete them with `nft delete table`"
+        )
 
 
 async def _routes(process: Process, url: str) -> None:

@@ -85,12 +85,16 @@ def enable_forwarding(note: Path) -> None:
 
 
 def restore(note: Path) -> None:
-    """Undoes `enable_forwarding` and removes kube-proxy's tables; for who has the host only."""
-    if note.exists():
-        FORWARDING.write_text(note.read_text())
-        note.unlink()
+    """Undoes `enable_forwarding` and removes kube-proxy's tables.
+
+    Without a note nothing was ever opened here, and the tables are another cluster's.
+    """
+    if not note.exists():
+        return
+    FORWARDING.write_text(note.read_text())
     for table in proxy_tables():
         _nft("delete", "table", *table.split())
+    note.unlink()
 
 
 def proxy_tables() -> list[str]:
