@@ -11,6 +11,8 @@ T = TypeVar("T")
 def run_interruptibly(work: Coroutine[Any, Any, T]) -> T:
     """Runs `work` to its end; SIGINT, SIGTERM and SIGHUP cancel it, and its clean-up is awaited.
 
+    Only the first signal counts: whoever presses Ctrl-C again shall not cut the clean-up short.
+
     Raises:
         KeyboardInterrupt: one of the signals came.
     """
@@ -18,8 +20,16 @@ def run_interruptibly(work: Coroutine[Any, Any, T]) -> T:
     async def guarded() -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, task.cancel)
+        stopped = False
+
+        def stop() -> None:
+            nonlocal stopped
+            if not stopped:
+                stopped = True
+                task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, stop)
         return await work
 
     try:
