@@ -51,6 +51,7 @@ async def run(arguments: Arguments) -> None:
                 host=arguments.host,
                 port=arguments.port,
                 pki=_pki(arguments),
+                open_control=arguments.open_control,
             )
         )
         trust = "" if arguments.certificate else f", its clients have to trust {emulator.ca}"

@@ -48,6 +48,7 @@ class Arguments:
     state: Path
     host: str
     port: int
+    open_control: bool
     certificate: Path | None
     key: Path | None
     pki: Path
@@ -74,6 +75,7 @@ def parsed(argv: Sequence[str]) -> Arguments:
         state=given.state,
         host=given.host,
         port=given.port,
+        open_control=given.control_from == "anywhere",
         certificate=given.cert,
         key=given.key,
         pki=given.pki or given.state / "pki",
@@ -105,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     server.add_argument(
         "--port", type=int, default=0, help="port; 0 takes a free one (%(default)s)"
+    )
+    server.add_argument(
+        "--control-from",
+        choices=("host", "anywhere"),
+        default="host",
+        help="who may use the control API; it asks for no password (%(default)s)",
     )
     server.add_argument("--cert", type=Path, metavar="FILE", help="server certificate (PEM)")
     server.add_argument("--key", type=Path, metavar="FILE", help="its key (PEM)")

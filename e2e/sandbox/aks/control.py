@@ -7,6 +7,7 @@ restart. Every path is listed at `/_emulator/`, and a bad request is answered wi
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from ipaddress import ip_address
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -53,7 +54,10 @@ class ControlRefusalError(Exception):
 class Control:
     """The routes under /_emulator/."""
 
-    def __init__(self, world: World, operations: Operations, log: CallLog) -> None:
+    def __init__(
+        self, world: World, operations: Operations, log: CallLog, *, open_to_all: bool = False
+    ) -> None:
+        self._open_to_all = open_to_all
         self._world = world
         self._operations = operations
         self._log = log
@@ -88,9 +92,19 @@ class Control:
     def routes(self) -> list[Route]:
         """Returns the routes for the server."""
         return [
-            Route(f"{ROOT}{path or '/'}", _guarded(answer), methods=[method])
+            Route(f"{ROOT}{path or '/'}", self._admitted(_guarded(answer)), methods=[method])
             for method, path, answer, _ in self._table
         ]
+
+    def _admitted(self, answer: Answer) -> Answer:
+        """Answers this host only: it boots machines here, and asks nobody for a password."""
+
+        async def admitted(request: Request) -> Response:
+            if self._open_to_all or _from_this_host(request):
+                return await answer(request)
+            return Json({"problems": ["the control API answers on the emulator's own host"]}, 403)
+
+        return admitted
 
     async def _index(self, _: Request) -> Response:
         lines = {f"{method} {ROOT}{path or '/'}": text for method, path, _, text in self._table}
@@ -280,6 +294,14 @@ def _guarded(answer: Answer) -> Answer:
             return Json({"problems": [str(error)]}, 400)
 
     return guarded
+
+
+def _from_this_host(request: Request) -> bool:
+    """A host that calls an address of its own calls from that address."""
+    client, server = request.client, request.scope.get("server")
+    if client is None or server is None:
+        return False
+    return client.host == server[0] or ip_address(client.host).is_loopback
 
 
 async def _body(request: Request) -> dict[str, object]:

@@ -62,10 +62,12 @@ class Emulator:
         port: int = 0,
         pki: Pki | None = None,
         clock: Clock | None = None,
+        open_control: bool = False,
     ) -> AsyncIterator["Emulator"]:
         """Runs an emulator on a state folder for as long as the context lasts.
 
-        Without `pki`, certificates are made in `state/pki`; without `driver`, no Nodes appear.
+        Without `pki`, certificates are made in `state/pki`; without `driver`, no Nodes appear. The
+        control API answers this host alone, unless it is made open.
 
         Raises:
             StateInUseError: another emulator has the folder.
@@ -80,18 +82,18 @@ class Emulator:
             async with Tasks() as tasks:
                 operations = Operations(world, driver or NoNodes(), tasks)
                 operations.resume()
-                app = application(world, operations)
+                app = application(world, operations, open_control=open_control)
                 async with serving(app, listener, certificate=pki.certificate, key=pki.key):
                     log.info("emulator ready", url=url, ca=str(pki.ca), state=str(state))
                     yield cls(url, pki.ca, cluster)
 
 
-def application(world: World, operations: Operations) -> Starlette:
+def application(world: World, operations: Operations, *, open_control: bool) -> Starlette:
     """Builds the web application: health, discovery, control API, and ARM for all the rest."""
     calls = CallLog(world.store)
     pools = AgentPools(world, operations)
     arm = Arm(world, pools, calls, Tokens(world))
-    control = Control(world, operations, calls)
+    control = Control(world, operations, calls, open_to_all=open_control)
 
     async def healthy(_: Request) -> Response:
         return JSONResponse({"status": "ok", "pools": len(world.pools)})

@@ -3,12 +3,22 @@
 import asyncio
 import json
 import ssl
+from contextlib import closing
+from pathlib import Path
 
 import httpx
 import pytest
 
+from controlkit.clock import SystemClock
 from sandbox.aks.client import ControlApiError
+from sandbox.aks.emulator import application
+from sandbox.aks.operations import Operations
+from sandbox.aks.settings import Cluster, Settings
+from sandbox.aks.store import Store
+from sandbox.aks.tasks import Tasks
 from sandbox.aks.testing import Bench, Starter
+from sandbox.aks.world import World
+from sandbox.nodes.driver import NoNodes
 
 
 async def test_the_index_lists_every_route_and_health_answers(bench: Bench) -> None:
@@ -189,3 +199,26 @@ async def test_a_node_without_a_driver_for_it_cannot_be_made_unready(bench: Benc
     await bench.created("ws1")
     with pytest.raises(ControlApiError, match="node driver can't"):
         await bench.control.set_ready("ws1", ready=False)
+
+
+@pytest.mark.parametrize(
+    ("caller", "open_to_all", "status"),
+    [
+        ("127.0.0.1", False, 200),
+        ("192.0.2.1", False, 200),  # the server's own address: the caller is this host
+        ("10.244.0.7", False, 403),
+        ("10.244.0.7", True, 200),
+    ],
+)
+async def test_the_control_api_answers_its_own_host_alone(
+    tmp_path: Path, caller: str, open_to_all: bool, status: int
+) -> None:
+    async with Tasks() as tasks:
+        with closing(Store(tmp_path)) as store:
+            world = World(Cluster(), Settings(), store, SystemClock())
+            operations = Operations(world, NoNodes(), tasks)
+            app = application(world, operations, open_control=open_to_all)
+            transport = httpx.ASGITransport(app, client=(caller, 1234))
+            async with httpx.AsyncClient(transport=transport, base_url="https://192.0.2.1") as http:
+                answer = await http.get("/_emulator/settings")
+    assert answer.status_code == status
