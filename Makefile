@@ -37,7 +37,7 @@ help: ## This list
 
 ##@ The sandbox: a real Kubernetes control plane and an emulated AKS
 
-sandbox-up: setup $(if $(filter process,$(NODES)),setup-runtimes) ## Bring it up [LEVEL=1|2 NODES=simulated|process|kubelet SPEED=n WITHOUT=a,b CLAIM_API=machine|nodeclaim]
+sandbox-up: setup $(if $(filter 2 process kubelet,$(LEVEL) $(NODES)),setup-runtimes) ## Bring it up [LEVEL=1|2 NODES=simulated|process|kubelet SPEED=n WITHOUT=a,b CLAIM_API=machine|nodeclaim]
 	@$(SANDBOX) up $(if $(LEVEL),--level $(LEVEL)) $(if $(NODES),--nodes $(NODES)) $(if $(SPEED),--speed $(SPEED)) \
 	  $(if $(WITHOUT),--without $(WITHOUT)) $(if $(CLAIM_API),--claim-api $(CLAIM_API))
 

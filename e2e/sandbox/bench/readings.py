@@ -75,7 +75,7 @@ def report(readings: Readings, applied: float, before: Cost, after: Cost) -> str
     """The table of a storm, one figure a line."""
     rows = {
         "Workspaces applied": f"{readings.total} within {applied:.1f} s",
-        "last claim created": f"{max(readings.claims.values(), default=float('nan')):.1f} s",
+        "claims created p50 / max": _spread(readings.claims, readings.total),
         "ResourceReady p50 / max": _spread(readings.reached["ResourceReady"], readings.total),
         "Ready p50 / max": _spread(readings.reached["WorkspaceReady"], readings.total),
         "surplus claims": str(len(readings.claims) - readings.total),
@@ -90,4 +90,4 @@ def _spread(reached: Mapping[str, float], total: int) -> str:
         return f"none of {total}"
     moments = list(reached.values())
     text = f"{statistics.median(moments):.1f} s / {max(moments):.1f} s"
-    return text if len(moments) == total else f"{text}, but only {len(moments)} of {total}"
+    return text if len(moments) >= total else f"{text}, but only {len(moments)} of {total}"

@@ -21,6 +21,8 @@ LOOPBACK = "127.0.0.1"
 
 async def build(folder: Path, state: State, progress: Progress) -> None:
     """Builds what the state's settings ask for and writes down where it answers."""
+    if state.settings.nodes != "simulated":
+        models.ensure_runtime()
     with progress.step("control plane"):
         plane = await ControlPlane.launch(
             folder,

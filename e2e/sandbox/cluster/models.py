@@ -12,13 +12,17 @@ BUILD_SECONDS = 240.0
 """The first start makes the tiny model; later ones find it in the cache."""
 
 
-async def start(ground: Ground, *, host: str, port: int) -> str:
-    """Starts the hub, waits until it answers, and returns its address."""
+def ensure_runtime() -> None:
+    """Raises SandboxError when the environment that makes and serves models is not installed."""
     if not RUNTIME_PYTHON.exists():
         raise SandboxError(
-            f"pods that really run need the model runtime, and {RUNTIME_PYTHON} is missing;"
-            " install it with `uv sync --project runtimes`"
+            f"pods that really run need the model server's environment, and {RUNTIME_PYTHON} is"
+            " missing; install it with `make setup-runtimes`"
         )
+
+
+async def start(ground: Ground, *, host: str, port: int) -> str:
+    """Starts the hub, waits until it answers, and returns its address."""
     url = f"http://{host}:{port}"
     command = (
         *(sys.executable, "-m", "sandbox.hub"),

@@ -74,7 +74,7 @@ def refusal(pod: Pod, container: Container, python: Path) -> Refusal | None:
     if not python.exists():
         return Refusal(
             "CreateContainerError",
-            f"{python} does not exist: set the model runtime up (`make setup`), or name its"
+            f"{python} does not exist: set the model runtime up (`make setup-runtimes`), or name its"
             " interpreter with --runtime-python",
         )
     return _unsupported_parts(pod, container)
