@@ -1,10 +1,13 @@
 """Things go wrong at every step of a Workspace's life; it reaches the right end all the same."""
 
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from workspace_world import Bench, ControllerProcess
+from workspace_world.waiting import free_port
 
 from controlkit.kube.objects import Key
 from gpuapis import labels
@@ -266,6 +269,34 @@ async def test_killed_at_each_step_it_goes_on_where_it_was(
     controller_process.start()
     await bench.gone(key)
     assert await bench.claims(key) == []
+
+
+async def test_a_second_replica_takes_over_from_a_killed_leader(
+    controller_process: ControllerProcess, bench: Bench, tmp_path: Path
+) -> None:
+    elected = {"LEADER_ELECT": "true"}
+    second = replace(controller_process, process=None, folder=tmp_path, webhook_port=free_port())
+    controller_process.start(**elected)
+    try:
+        bench.world.stop_at = "asked"
+        key = await bench.create("inherited")
+        claim = await bench.the_claim(key)
+        second.start(**elected)
+        controller_process.kill()
+        bench.world.stop_at = "ready"
+        # The dead leader's term of 15 s must run out first.
+        await bench.condition(key, "WorkspaceReady", "True", seconds=40.0)
+        assert bench.world.made == [claim.key.name]
+
+        await bench.delete(key)
+        await bench.gone(key)
+        assert await bench.claims(key) == []
+        second.stop()  # in good order: the term ends with it
+        controller_process.start(**elected)
+        await bench.condition(await bench.create("next"), "WorkspaceReady", "True")
+    finally:
+        second.stop()
+        controller_process.start()
 
 
 async def test_a_workspace_made_and_deleted_while_the_controller_is_down_goes_at_once(

@@ -474,6 +474,17 @@ async def test_a_rejection_of_what_we_write_is_tried_again(rig: Rig, where: str)
     assert ("False", "Invalid") in rig.conditions().values()
 
 
+async def test_a_template_that_the_api_server_refuses_is_called_so(rig: Rig) -> None:
+    rig.create(inference={"template": {"spec": {"containers": [{"name": "own", "image": "x"}]}}})
+    await rig.settle(2)
+    rig.provision()
+    no = Rejected("Invalid", "spec.template.spec.hostname: Invalid value")
+    rig.api.fault = lambda verb, path: no if verb == "PATCH" and "/deployments" in path else None
+    with pytest.raises(Blocked, match="hostname"):
+        await rig.reconcile()
+    assert rig.conditions()["InferenceReady"] == ("False", "TemplateRejected")
+
+
 async def test_an_edit_is_not_called_served_before_it_is_rolled_out(rig: Rig) -> None:
     def template(image: str) -> dict[str, Any]:
         return {"template": {"spec": {"containers": [{"name": "own", "image": image}]}}}

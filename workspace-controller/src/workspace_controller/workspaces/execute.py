@@ -82,7 +82,9 @@ class Executor:
         except Rejected as error:
             # What we write is ours to get right: no edit of the Workspace need be the cure, but
             # the end of an admission policy may be, and of that nobody tells us.
-            raise Blocked(error.reason, error.message) from error
+            theirs = action == ApplyChild("Deployment") and target and target.preset is None
+            reason = reasons.TEMPLATE_REJECTED if theirs else error.reason
+            raise Blocked(reason, error.message) from error
 
     async def _perform(self, workspace: Workspace, target: Target | None, action: Action) -> None:
         match action:
