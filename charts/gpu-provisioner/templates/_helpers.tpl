@@ -61,10 +61,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- with .Values.workloadIdentity.tenantId }}{{ $_ := set $env "AZURE_TENANT_ID" . }}{{ end -}}
 {{- end -}}
 {{- if .Values.caBundle }}{{ $_ := set $env "SSL_CERT_FILE" "/etc/gpu-provisioner/ca/ca.crt" }}{{ end -}}
-{{- if kindIs "map" .Values.controller.env -}}
-{{- range $name, $value := .Values.controller.env }}{{ if ne (toString $value) "" }}{{ $_ := set $env $name (toString $value) }}{{ end }}{{ end -}}
-{{- else -}}
-{{- range .Values.controller.env }}{{ if ne (toString .value) "" }}{{ $_ := set $env .name (toString .value) }}{{ end }}{{ end -}}
+{{- range $key, $item := .Values.controller.env -}}
+{{- $name := $key -}}
+{{- $value := $item -}}
+{{- if kindIs "map" $item }}{{ $name = $item.name }}{{ $value = $item.value | default "" }}{{ end -}}
+{{- if ne (toString $value) "" }}{{ $_ := set $env (toString $name) (toString $value) }}{{ end -}}
 {{- end -}}
 {{- toYaml $env -}}
 {{- end -}}

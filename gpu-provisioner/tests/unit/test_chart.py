@@ -24,6 +24,7 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
 def rendered(*sets: str) -> dict[tuple[str, str], dict[str, Any]]:
     shown = helm("template", "gpu-provisioner", str(CHART), "-n", "gpu-provisioner", *IMAGE, *sets)
     assert shown.returncode == 0, shown.stderr
+    assert "warning" not in shown.stderr
     documents = [each for each in yaml.safe_load_all(shown.stdout) if each]
     objects = {(each["kind"], each["metadata"]["name"]): each for each in documents}
     assert len(objects) == len(documents), "the chart makes an object twice"
@@ -37,7 +38,7 @@ def pod_of(objects: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
 
 def environment(objects: dict[tuple[str, str], dict[str, Any]]) -> dict[str, str]:
     container = pod_of(objects)["spec"]["containers"][0]
-    return {each["name"]: each["value"] for each in container["env"]}
+    return {each["name"]: each.get("value", "") for each in container["env"]}
 
 
 def test_the_chart_passes_helm_s_own_check() -> None:
@@ -90,8 +91,12 @@ def test_controller_env_wins_as_list_and_as_map_and_empty_entries_do_not_count()
     )
     assert environment(as_list)["LOG_LEVEL"] == "debug"
     assert "ARM_ENDPOINT" not in environment(as_list)
-    as_map = rendered("--set-json", 'controller.env={"LOG_LEVEL":"debug","METRICS_PORT":9090}')
+    as_map = rendered("--set", "controller.env.METRICS_PORT=9090")
     assert environment(as_map)["METRICS_PORT"] == "9090"
+    secret = '[{"name":"AZURE_CLIENT_ID","valueFrom":{"secretKeyRef":{"name":"s","key":"k"}}}]'
+    from_secret = rendered("--set-json", f"controller.env={secret}")
+    variables = pod_of(from_secret)["spec"]["containers"][0]["env"]
+    assert variables[-1]["valueFrom"]["secretKeyRef"]["name"] == "s"
 
 
 def test_workload_identity_comes_from_the_webhook_or_by_a_projected_token() -> None:
