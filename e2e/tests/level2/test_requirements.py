@@ -14,6 +14,7 @@ from sandbox.nodes.kubelet import requirements as module
 def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine that has no program at all; put some into the folder returned."""
     monkeypatch.setattr(module, "_path", lambda: str(tmp_path))
+    monkeypatch.setattr(module, "POLICY", tmp_path / "policy-rc.d")
     return tmp_path
 
 
@@ -63,3 +64,17 @@ def test_nothing_is_installed_when_nothing_is_missing(
     module.install_packages(said.append)
 
     assert said == []
+
+
+def test_no_package_starts_its_service(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policies: list[bool] = []
+
+    def install(argv: list[str], **_: Any) -> "subprocess.CompletedProcess[str]":
+        policies.append("exit 101" in module.POLICY.read_text())
+        return subprocess.CompletedProcess(argv, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", install)
+    module.install_packages(lambda _: None)
+
+    assert policies == [True]
+    assert not module.POLICY.exists()

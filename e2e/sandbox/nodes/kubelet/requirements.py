@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from sandbox.nodes.kubelet.vms import SYSTEM_PATH
 LOCK_SECONDS = 300
 """How long to wait for another apt-get, such as a new machine's first upgrade."""
 CNI_PLUGIN = Path("/usr/lib/cni/ptp")
+POLICY = Path("/usr/sbin/policy-rc.d")
+"""What Debian's packages ask whether they may start a service; 101 says no."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,30 @@ def install_packages(say: Callable[[str], None]) -> None:
     if not missing:
         return
     say(f"installing Debian packages: {' '.join(missing)}")
-    # Try with the lists as they are; an old list may name files that the mirror no longer has.
     install = ["install", "-y", "--no-install-recommends", *missing]
-    if _apt(*install).returncode != 0:
+    with _no_services_started():
+        # Try with the lists as they are; an old list may name files that the mirror has no more.
+        if _apt(*install).returncode == 0:
+            return
         _apt("update")
         failed = _apt(*install)
-        if failed.returncode != 0:
-            tail = "\n".join((failed.stdout + failed.stderr).splitlines()[-10:])
-            raise SandboxError(f"`apt-get {' '.join(install)}` failed:\n{tail}")
+    if failed.returncode != 0:
+        tail = "\n".join((failed.stdout + failed.stderr).splitlines()[-10:])
+        raise SandboxError(f"`apt-get {' '.join(install)}` failed:\n{tail}")
+
+
+@contextmanager
+def _no_services_started() -> Iterator[None]:
+    """Keeps packages from starting their daemons, such as containerd's, of which we run our own."""
+    if POLICY.exists():  # the host has a policy already, and it is the host's to keep
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
 
 
 def _apt(*arguments: str) -> "subprocess.CompletedProcess[str]":
