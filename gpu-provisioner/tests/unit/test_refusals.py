@@ -2,10 +2,12 @@
 
 from datetime import timedelta
 
-from provisioner_world.builders import NOW, claim, condition
+import pytest
+from provisioner_world.builders import NOW, claim, condition, pool
 
 from controlkit_testing import FakeClock
 from gpu_provisioner.azure.errors import Failure
+from gpu_provisioner.azure.pools import PoolState
 from gpu_provisioner.claims.refusals import MAY_HAVE_PASSED, Refusals
 
 QUOTA = Failure("quota", "used up")
@@ -16,7 +18,7 @@ async def test_21_the_same_refusal_is_waited_out_longer_each_time() -> None:
     refusals = Refusals(clock)
     waits = []
     for _ in range(4):
-        refusals.note(claim(), QUOTA)
+        refusals.note_creation(claim(), QUOTA)
         noted = refusals.creating(claim())
         assert noted is not None
         waits.append((noted.until - clock.now()).total_seconds())
@@ -26,8 +28,8 @@ async def test_21_the_same_refusal_is_waited_out_longer_each_time() -> None:
 
 def test_another_kind_of_refusal_begins_anew() -> None:
     refusals = Refusals(FakeClock())
-    refusals.note(claim(), QUOTA)
-    refusals.note(claim(), Failure("capacity", "sold out"))
+    refusals.note_creation(claim(), QUOTA)
+    refusals.note_creation(claim(), Failure("capacity", "sold out"))
     noted = refusals.creating(claim())
     assert noted is not None
     assert noted.attempts == 1
@@ -36,26 +38,42 @@ def test_another_kind_of_refusal_begins_anew() -> None:
 def test_what_is_said_to_a_creation_does_not_hold_up_the_deletion() -> None:
     refusals = Refusals(FakeClock())
     going = claim(deleting=NOW)
-    refusals.note(claim(), QUOTA)
+    refusals.note_creation(claim(), QUOTA)
     assert refusals.deleting(going) is None
-    refusals.note(going, Failure("conflict", "busy"))
-    refusals.note(going, Failure("conflict", "busy"))
+    refusals.note_deletion(going, Failure("conflict", "busy"))
+    refusals.note_deletion(going, Failure("conflict", "busy"))
     noted = refusals.deleting(going)
     assert noted is not None
     assert noted.attempts == 2
 
 
+def test_what_is_said_to_the_deletion_of_a_failed_pool_does_not_touch_the_next_creation() -> None:
+    refusals = Refusals(FakeClock())
+    refusals.note_deletion(claim(), Failure("conflict", "busy"), pool("Failed"))
+    assert refusals.creating(claim()) is None
+    assert refusals.deleting(claim()) is not None
+    refusals.forget_deletion("uid-1")
+    assert refusals.deleting(claim()) is None
+
+
+@pytest.mark.parametrize(("state", "busy"), [("InProgress", True), ("Succeeded", False)])
+def test_only_the_end_of_the_pool_s_own_operation_can_be_seen(state: PoolState, busy: bool) -> None:
+    refusals = Refusals(FakeClock())
+    noted = refusals.note_deletion(claim(deleting=NOW), Failure("conflict", "busy"), pool(state))
+    assert noted.pool_busy is busy
+
+
 def test_an_edit_of_the_claim_may_be_the_cure() -> None:
     refusals = Refusals(FakeClock())
-    refusals.note(claim(generation=1), Failure("request", "wrong"))
+    refusals.note_creation(claim(generation=1), Failure("request", "wrong"))
     assert refusals.creating(claim(generation=1)) is not None
     assert refusals.creating(claim(generation=2)) is None
 
 
 def test_once_over_it_is_forgotten() -> None:
     refusals = Refusals(FakeClock())
-    refusals.note(claim(), QUOTA)
-    refusals.note(claim(deleting=NOW), QUOTA)
+    refusals.note_creation(claim(), QUOTA)
+    refusals.note_deletion(claim(deleting=NOW), QUOTA)
     refusals.forget("uid-1")
     assert refusals.creating(claim()) is None
     assert refusals.deleting(claim()) is None
@@ -63,10 +81,10 @@ def test_once_over_it_is_forgotten() -> None:
 
 def test_25_when_azure_answers_again_what_concerned_all_is_forgiven() -> None:
     refusals = Refusals(FakeClock())
-    refusals.note(claim(uid="a"), Failure("credentials", "no"))
-    refusals.note(claim(uid="b"), QUOTA)
-    refusals.note(claim(uid="c", deleting=NOW), Failure("transient", "no"))
-    refusals.note(claim(uid="d", deleting=NOW), Failure("conflict", "busy"))
+    refusals.note_creation(claim(uid="a"), Failure("credentials", "no"))
+    refusals.note_creation(claim(uid="b"), QUOTA)
+    refusals.note_deletion(claim(uid="c", deleting=NOW), Failure("transient", "no"))
+    refusals.note_deletion(claim(uid="d", deleting=NOW), Failure("conflict", "busy"))
     assert refusals.forgive(MAY_HAVE_PASSED) == {"a", "c"}
     assert refusals.creating(claim(uid="a")) is None
     assert refusals.creating(claim(uid="b")) is not None

@@ -253,18 +253,28 @@ class Provisioner:
             return
         plan = decide(self.observe(claim))
         progress = plan.progress
-        try:
-            for number, action in enumerate(plan.actions):
-                if number == crash_after:
-                    raise Crash
+        for number, action in enumerate(plan.actions):
+            if number == crash_after:
+                raise Crash
+            try:
                 self.carry_out(claim, action)
-        except AzureError as error:
-            self.refusals.note(claim, error.failure)
-            progress = decide(self.observe(claim)).progress
+            except AzureError as error:
+                self.note(claim, action, error.failure)
+                progress = decide(self.observe(claim)).progress
+                break
         if crash_after is not None and crash_after >= len(plan.actions):
             raise Crash
         if progress is not None and self.world.machine is not None:
             self.report(claim, progress)
+
+    def note(self, claim: Claim, action: Action, failure: Failure) -> None:
+        match action:
+            case DeletePool(pool):
+                self.refusals.note_deletion(claim, failure, pool)
+            case ConfirmGone():
+                self.refusals.note_deletion(claim, failure)
+            case _:
+                self.refusals.note_creation(claim, failure)
 
     def report(self, claim: Claim, progress: Progress) -> None:
         assert self.world.machine is not None
@@ -285,7 +295,7 @@ class Provisioner:
             case DeleteClaim():
                 world.delete_machine()
             case Remember(failure):
-                self.refusals.note(claim, failure)
+                self.refusals.note_creation(claim, failure)
             case CreatePool() | DeletePool() | ConfirmGone() | AwaitTurn():
                 self.ask_azure(claim, action)
             case RegisterNode() | MarkInitialized() | Cordon() | ReleaseNode():
@@ -308,6 +318,7 @@ class Provisioner:
                     world.delete_pool(pool)
                 finally:
                     self.learn()
+                self.refusals.forget_deletion(claim.uid)
             case ConfirmGone():
                 self.learn()
                 if world.pool is not None:

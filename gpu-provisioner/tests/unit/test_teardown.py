@@ -38,8 +38,9 @@ def saw(**changes: Any) -> Observed:
     return Observed(**usual | changes)
 
 
-def refusal(kind: Kind, left: float = 30.0) -> Refusal:
-    return Refusal(Failure(kind, f"{kind}."), 1, NOW + timedelta(seconds=left))
+def refusal(kind: Kind, left: float = 30.0, *, pool_busy: bool = False) -> Refusal:
+    until = NOW + timedelta(seconds=left)
+    return Refusal(Failure(kind, f"{kind}."), 1, until, pool_busy)
 
 
 @dataclass(frozen=True)
@@ -124,14 +125,27 @@ CASES = {
         looks={"look_again": 30.0, "fresh": 5.0},
     ),
     "an operation in the way is waited for": Case(
-        saw(claim=going(), pool=pool("InProgress"), undeletable=refusal("conflict")),
+        saw(
+            claim=going(),
+            pool=pool("InProgress"),
+            undeletable=refusal("conflict", pool_busy=True),
+        ),
         told="OperationInProgress",
         looks={"look_again": 30.0, "fresh": 5.0},
     ),
     "once that operation has ended there is nothing to wait for": Case(
-        saw(claim=going(), pool=pool("Failed"), undeletable=refusal("conflict")),
+        saw(
+            claim=going(),
+            pool=pool("Failed"),
+            undeletable=refusal("conflict", pool_busy=True),
+        ),
         (DeletePool(pool("Failed")),),
         "PoolDeleting",
+    ),
+    "an operation elsewhere in the cluster, whose end is not seen, is waited out": Case(
+        saw(pool=pool(), nodes=(CORDONED,), undeletable=refusal("conflict")),
+        told="OperationInProgress",
+        looks={"look_again": 30.0, "fresh": 5.0},
     ),
     "after its time a refusal is forgotten": Case(
         saw(claim=going(), pool=pool("InProgress"), undeletable=refusal("conflict", 0)),

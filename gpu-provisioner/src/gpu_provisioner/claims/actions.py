@@ -138,11 +138,13 @@ class Refusal:
         failure: what it means.
         attempts: how many times in a row.
         until: when the next try may be.
+        pool_busy: an operation on the pool itself was in the way, whose end can be seen.
     """
 
     failure: Failure
     attempts: int
     until: datetime
+    pool_busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

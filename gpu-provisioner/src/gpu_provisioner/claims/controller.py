@@ -15,16 +15,23 @@ from controlkit.controller import Controller, Result
 from controlkit.kube.objects import Key
 from gpu_provisioner.azure.courses import CLUSTER_WIDE
 from gpu_provisioner.azure.directory import PoolDirectory
-from gpu_provisioner.azure.errors import AzureError
+from gpu_provisioner.azure.errors import AzureError, Failure
 from gpu_provisioner.azure.gateway import Gateway
 from gpu_provisioner.binding import claim_name, pool_of
 from gpu_provisioner.claims import metrics
-from gpu_provisioner.claims.actions import Plan, Release
+from gpu_provisioner.claims.actions import (
+    Action,
+    ConfirmGone,
+    DeletePool,
+    Plan,
+    Refusal,
+    Release,
+)
 from gpu_provisioner.claims.dialect import Dialect, T
 from gpu_provisioner.claims.events import failure_event
 from gpu_provisioner.claims.execute import Executor, Work
 from gpu_provisioner.claims.observe import Observer
-from gpu_provisioner.claims.plan import decide
+from gpu_provisioner.claims.plan import SOON, decide
 from gpu_provisioner.claims.refusals import MAY_HAVE_PASSED, Refusals
 from gpu_provisioner.claims.status import news
 from gpuapis.core import Node
@@ -101,16 +108,34 @@ class ClaimController(Generic[T]):
     async def _advance(self, work: Work) -> Plan:
         """Carries out what is decided; returns the plan whose progress is to be told."""
         plan = decide(await self._observer.observe(work.claim))
-        try:
-            for action in plan.actions:
+        for action in plan.actions:
+            try:
                 await self._executor.carry_out(work, action)
-        except AzureError as error:
-            log.warning("azure refused", reason=error.reason, detail=error.message)
-            metrics.FAILURES.labels(work.claim.kind, error.reason).inc()
-            self._refusals.note(work.claim, error.failure)
-            again = decide(await self._observer.observe(work.claim))
-            return Plan((), again.progress, again.look_again, again.fresh)
+            except AzureError as error:
+                refusal = self._note(work, action, error.failure)
+                again = decide(await self._observer.observe(work.claim))
+                wait = self._until_next(again, action, refusal)
+                return Plan((), again.progress, wait, again.fresh)
         return plan
+
+    def _note(self, work: Work, action: Action, failure: Failure) -> Refusal:
+        log.warning("azure refused", reason=failure.reason, detail=failure.message)
+        metrics.FAILURES.labels(work.claim.kind, failure.reason).inc()
+        match action:
+            case DeletePool(pool):
+                return self._refusals.note_deletion(work.claim, failure, pool)
+            case ConfirmGone():
+                return self._refusals.note_deletion(work.claim, failure)
+            case _:
+                return self._refusals.note_creation(work.claim, failure)
+
+    def _until_next(self, again: Plan, refused: Action, refusal: Refusal) -> float | None:
+        """Seconds until the next pass; one is needed for whatever the second plan wants done."""
+        if not again.actions:
+            return again.look_again
+        if any(type(action) is type(refused) for action in again.actions):
+            return max((refusal.until - self._clock.now()).total_seconds(), SOON)
+        return SOON
 
     async def _report(self, work: Work, plan: Plan) -> None:
         progress, now = plan.progress, self._clock.now()

@@ -116,7 +116,7 @@ class Executor:
                 metrics.GIVEN_UP.labels(work.claim.kind, reason).inc()
                 log.warning("claim given up", reason=reason, detail=message)
             case Remember(failure):
-                self._refusals.note(work.claim, failure)
+                self._refusals.note_creation(work.claim, failure)
             case AwaitTurn() | CreatePool() | DeletePool() | ConfirmGone():
                 await self._azure(work, action)
             case RegisterNode() | MarkInitialized() | Cordon() | ReleaseNode():
@@ -159,9 +159,11 @@ class Executor:
                 if not belongs(pool, work.claim):
                     text = f"Agent pool {pool.name} is not this claim's."
                     raise AzureError(Failure("changed", text))
+                self._refusals.forget_deletion(work.claim.uid)
                 log.info("pool accepted", pool=spec.name, size=spec.vm_size, phase=pool.phase)
             case DeletePool(pool):
                 await self._gateway.delete(pool)
+                self._refusals.forget_deletion(work.claim.uid)
                 log.info("pool deletion accepted", pool=pool.name)
             case ConfirmGone(pool):
                 await self._gateway.confirm_gone(pool)

@@ -4,12 +4,14 @@ Invariant: nothing here is needed to be right, only to be polite: without it a c
 again at once. After a restart the claims' own conditions stand in for it.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
 from controlkit.clock import Clock
 from gpu_provisioner.azure.courses import CLUSTER_WIDE, Kind
 from gpu_provisioner.azure.errors import Failure
+from gpu_provisioner.azure.pools import Pool
 from gpu_provisioner.claims.actions import Refusal
 from gpu_provisioner.claims.claim import Claim
 from gpu_provisioner.claims.progress import NEXT_TRY
@@ -46,13 +48,22 @@ class Refusals:
         """What Azure said when the claim's pool was to be deleted."""
         return self._deleting.get(claim.uid)
 
-    def note(self, claim: Claim, failure: Failure) -> None:
-        """Has a failure waited out, longer the more often it comes in a row."""
-        if claim.deleting:
-            self._deleting[claim.uid] = self._next(self.deleting(claim), failure)
-        else:
-            refusal = self._next(self.creating(claim), failure)
-            self._creating[claim.uid] = (claim.generation, refusal)
+    def note_creation(self, claim: Claim, failure: Failure) -> Refusal:
+        """Has a failure to make the pool waited out, longer the more often it comes in a row."""
+        refusal = self._next(self.creating(claim), failure)
+        self._creating[claim.uid] = (claim.generation, refusal)
+        return refusal
+
+    def note_deletion(self, claim: Claim, failure: Failure, pool: Pool | None = None) -> Refusal:
+        """Has a failure to delete `pool`, or to learn that there is none, waited out likewise."""
+        busy = failure.kind == "conflict" and pool is not None and pool.state == "InProgress"
+        refusal = replace(self._next(self.deleting(claim), failure), pool_busy=busy)
+        self._deleting[claim.uid] = refusal
+        return refusal
+
+    def forget_deletion(self, uid: str) -> None:
+        """The pool that could not be deleted is going, or gone."""
+        self._deleting.pop(uid, None)
 
     def forget(self, uid: str) -> None:
         """The claim has its node, or is gone."""

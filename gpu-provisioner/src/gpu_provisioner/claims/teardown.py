@@ -92,10 +92,9 @@ def _delete(seen: Observed, pool: Pool, nodes: tuple[Node, ...]) -> Plan:
 def _held_up(seen: Observed) -> Plan | None:
     """Azure has just said no; None when it may be asked again."""
     refused = seen.undeletable
-    busy = seen.pool is not None and seen.pool.state == "InProgress"
     if refused is None or seen.now >= refused.until:
         return None
-    if refused.failure.kind == "conflict" and not busy:
+    if refused.pool_busy and (seen.pool is None or seen.pool.state != "InProgress"):
         return None  # the operation that was in the way has ended
     wait = (refused.until - seen.now).total_seconds()
     progress = _ending(refused.failure.reason, refused.failure.message)
