@@ -78,8 +78,8 @@ def controller_process(
 
 @pytest.fixture
 def controller(controller_process: ControllerProcess) -> ControllerProcess:
-    """The controller, running."""
-    if controller_process.process is None:
+    """The controller, running as the chart would run it, whatever the test before did to it."""
+    if controller_process.process is None or controller_process.changed:
         controller_process.start()
     return controller_process
 

@@ -134,7 +134,6 @@ async def test_nodeclaims_serve_as_well(
     await bench.condition(key, "NodeClaimReady", "True", "NodeClaimsReady")
     await bench.delete(key)
     await bench.gone(key)
-    controller_process.start()
 
 
 async def test_own_nodes_are_reserved_one_for_each_workspace_and_given_back(
@@ -163,7 +162,6 @@ async def test_own_nodes_are_reserved_one_for_each_workspace_and_given_back(
     node = await bench.read(Node, Key("", "own-1"))
     assert labels.RESERVED_FOR not in node.metadata.labels
     assert bench.world.made == []
-    controller_process.start()
 
 
 async def test_a_pass_that_changes_nothing_writes_nothing(

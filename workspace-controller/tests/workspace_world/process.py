@@ -27,9 +27,12 @@ class ControllerProcess:
     webhook_port: int
     process: Process | None = None
     health_port: int = 0
+    changed: bool = False
+    """It was started otherwise than the chart would."""
 
     def start(self, **environment: str) -> None:
         self.stop()
+        self.changed = bool(environment)
         self.health_port = free_port()
         env = clean_environment() | {
             "KUBECONFIG": str(self.kubeconfig),

@@ -42,6 +42,8 @@ async def make_node(
     amounts = {"nvidia.com/gpu": str(gpus), "cpu": "6"}
     status = {"conditions": [condition], "allocatable": amounts, "capacity": amounts}
     await client.merge_patch(Node.RESOURCE, Key("", name), {"status": status}, subresource="status")
+    # The API server taints what is new as not ready; the node controller would take that away.
+    await client.merge_patch(Node.RESOURCE, Key("", name), {"spec": {"taints": None}})
 
 
 @dataclass
