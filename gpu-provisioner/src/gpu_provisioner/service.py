@@ -72,6 +72,7 @@ async def run(settings: Settings) -> int:
             user_agent=agent,
             endpoint=settings.arm_endpoint,
             cloud=_CLOUDS[settings.cloud],
+            region=settings.location,
             deadline=settings.arm_timeout.total_seconds(),
         ) as pools,
         await KubeClient.connect(
@@ -145,6 +146,7 @@ class Service:
             registration_timeout=settings.registration_timeout.total_seconds(),
             on_timeout=settings.on_timeout,
             on_insufficient_capacity=settings.on_insufficient_capacity,
+            region=settings.location,
         )
         return ClaimController(
             kind.dialect,

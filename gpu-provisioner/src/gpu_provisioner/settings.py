@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     cluster_name: Annotated[Word, Field(alias="AZURE_CLUSTER_NAME")]
     """Name of the managed cluster."""
     location: Annotated[str, Field(alias="LOCATION")] = ""
-    """Azure region of the cluster; used in messages only."""
+    """Azure region of the cluster, for messages about failures."""
 
     deployment_mode: Annotated[
         Literal["self-hosted", "managed"], Field(alias="DEPLOYMENT_MODE")

@@ -7,7 +7,14 @@ import pytest
 import yaml
 
 from gpu_provisioner.azure.courses import COURSES, LEGACY_SIZE_SENTENCE
-from gpu_provisioner.azure.errors import AzureError, Failure, classify, own_limit, unanswered
+from gpu_provisioner.azure.errors import (
+    About,
+    AzureError,
+    Failure,
+    classify,
+    own_limit,
+    unanswered,
+)
 from gpu_provisioner.azure.payload import parse
 
 SAMPLES: list[dict[str, Any]] = yaml.safe_load(
@@ -61,6 +68,12 @@ def test_what_a_person_needs_survives_a_cut_at_256_characters(sample: dict[str, 
     course = COURSES[failure.kind]
     assert course.remedy in failure.message[: 256 + 60]
     assert len(failure.message) < 2_500
+
+
+def test_size_and_region_are_named_even_where_azure_does_not() -> None:
+    body = '{"code":"AllocationFailed","message":"Allocation failed."}'
+    failure = classify("pool", None, None, body, about=About("Standard_NC6s_v3", "eastus"))
+    assert failure.message.startswith("Azure has no free Standard_NC6s_v3 in eastus just now.")
 
 
 def test_every_reason_is_one_of_the_closed_list() -> None:
@@ -119,7 +132,7 @@ def test_an_answer_without_a_telling_text_goes_by_its_status(
 def test_a_retry_after_header_outweighs_the_text() -> None:
     body = '{"code":"Throttled","message":"please retry again in 30 seconds"}'
     assert classify("put", 429, None, body).retry_after == 30
-    assert classify("put", 429, None, body, 7.0).retry_after == 7
+    assert classify("put", 429, None, body, retry_after=7.0).retry_after == 7
 
 
 @pytest.mark.parametrize(
@@ -137,9 +150,10 @@ def test_cool_downs_double_up_to_their_ceiling(kind: Any, waits: list[float]) ->
     assert [failure.wait(attempt) for attempt in range(1, len(waits) + 1)] == waits
 
 
-def test_what_azure_asks_is_waited_and_longer_only_when_it_repeats_itself() -> None:
+def test_what_azure_asks_is_waited_but_never_less_than_the_kind_of_failure_takes() -> None:
     assert [Failure("throttled", "", 500.0).wait(attempt) for attempt in (1, 2)] == [500, 500]
-    assert [Failure("throttled", "", 3.0).wait(attempt) for attempt in (1, 2, 3)] == [3, 20, 40]
+    assert [Failure("throttled", "", 3.0).wait(attempt) for attempt in (1, 2, 3)] == [10, 20, 40]
+    assert Failure("transient", "", 0.0).wait(1) == 1
 
 
 def test_only_what_an_edit_alone_can_mend_is_final() -> None:

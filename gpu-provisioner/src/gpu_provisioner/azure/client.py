@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -22,7 +23,7 @@ from azure.mgmt.containerservice.models import AgentPool
 from gpu_provisioner.azure import metrics
 from gpu_provisioner.azure.body import pool_body, read_pool
 from gpu_provisioner.azure.credentials import RenewableCredential
-from gpu_provisioner.azure.errors import AzureError, Failure, classify, unanswered
+from gpu_provisioner.azure.errors import About, AzureError, Failure, classify, unanswered
 from gpu_provisioner.azure.pools import Pool, PoolSpec
 from gpu_provisioner.azure.rules import Where
 
@@ -44,6 +45,7 @@ class AksPools:
         cloud: which of Azure's clouds; None for the public one.
         api_version: of Microsoft.ContainerService.
         user_agent: how requests introduce themselves.
+        region: the cluster's region, for messages.
         deadline: seconds for one request.
     """
 
@@ -58,6 +60,7 @@ class AksPools:
         user_agent: str,
         endpoint: str | None = None,
         cloud: AzureClouds | None = None,
+        region: str = "",
         deadline: float = DEADLINE,
     ) -> None:
         options: dict[str, Any] = {}
@@ -77,6 +80,7 @@ class AksPools:
         )
         self._credential = credential
         self._where = (resource_group, cluster)
+        self._about = About(region=region)
         self._deadline = deadline
 
     async def __aenter__(self) -> Self:
@@ -124,7 +128,7 @@ class AksPools:
             return await poller.result()
 
         try:
-            return read_pool(await self._call("put", put))
+            return read_pool(await self._call("put", put, replace(self._about, size=spec.vm_size)))
         except AzureError as error:
             if error.failure.kind == "changed":
                 return None
@@ -159,22 +163,25 @@ class AksPools:
 
         await self._call("abort", begin)
 
-    async def _call(self, where: Where, request: Callable[[], Awaitable[T]]) -> T:
+    async def _call(
+        self, where: Where, request: Callable[[], Awaitable[T]], about: About | None = None
+    ) -> T:
         generation = self._credential.generation
+        known = about or self._about
         try:
-            return await self._measured(where, request)
+            return await self._measured(where, request, known)
         except AzureError as error:
             if error.failure.kind != "credentials" or not _refused_token(error):
                 raise
         # Azure refused the token, and so did nothing: once more, with a new one.
         await self._credential.renew(generation)
-        return await self._measured(where, request)
+        return await self._measured(where, request, known)
 
-    async def _measured(self, where: Where, request: Callable[[], Awaitable[T]]) -> T:
+    async def _measured(self, where: Where, request: Callable[[], Awaitable[T]], about: About) -> T:
         begun = time.monotonic()
         code = "OK"
         try:
-            async with _failures_named(where), asyncio.timeout(self._deadline):
+            async with _failures_named(where, about), asyncio.timeout(self._deadline):
                 return await request()
         except AzureError as error:
             code = error.failure.reason
@@ -191,14 +198,14 @@ def _refused_token(error: AzureError) -> bool:
 
 
 @asynccontextmanager
-async def _failures_named(where: Where) -> AsyncIterator[None]:
+async def _failures_named(where: Where, about: About) -> AsyncIterator[None]:
     """The one door through which the SDK's exceptions leave, as `AzureError`."""
     try:
         yield
     except TimeoutError as error:
         raise AzureError(unanswered(where, "no answer within the deadline")) from error
     except sdk.HttpResponseError as error:
-        raise AzureError(_answered(where, error)) from error
+        raise AzureError(_answered(where, error, about)) from error
     except sdk.AzureError as error:
         raise AzureError(unanswered(where, _brief(error))) from error
     except OSError as error:
@@ -206,12 +213,13 @@ async def _failures_named(where: Where) -> AsyncIterator[None]:
         raise AzureError(classify("token", None, None, _brief(error))) from error
 
 
-def _answered(where: Where, error: sdk.HttpResponseError) -> Failure:
+def _answered(where: Where, error: sdk.HttpResponseError, about: About) -> Failure:
     if isinstance(error, sdk.ClientAuthenticationError) and not _from_arm(error):
         return classify("token", error.status_code, None, str(error.message))
     code = getattr(error.error, "code", None)
+    retry_after = _retry_after(getattr(error, "response", None))
     return classify(
-        where, error.status_code, code, _body(error), _retry_after(getattr(error, "response", None))
+        where, error.status_code, code, _body(error), retry_after=retry_after, about=about
     )
 
 

@@ -42,8 +42,6 @@ class Failure:
 
     def wait(self, attempt: int) -> float:
         """Seconds to wait after the `attempt`-th failure of this kind in a row, counted from 1."""
-        if self.retry_after is not None and attempt == 1:
-            return self.retry_after
         course = COURSES[self.kind]
         doubled = min(course.most, course.first * 2.0 ** min(attempt - 1, 20))
         return max(doubled, self.retry_after or 0.0)
@@ -57,12 +55,30 @@ class AzureError(ControlError):
         self.failure = failure
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a call was about, for texts that do not say it.
+
+    Attributes:
+        size: the VM size; "" when it is not known.
+        region: the Azure region; "" when it is not known.
+    """
+
+    size: str = ""
+    region: str = ""
+
+
+NOTHING_KNOWN: Final = About()
+
+
 def classify(
     where: Where,
     status: int | None,
     code: str | None,
     body: str,
+    *,
     retry_after: float | None = None,
+    about: About = NOTHING_KNOWN,
 ) -> Failure:
     """Says what a failure means.
 
@@ -72,12 +88,13 @@ def classify(
         code: the error code that the SDK found, if it found one.
         body: the answer's text, as it came.
         retry_after: seconds from the Retry-After header.
+        about: what the call was about.
     """
     payload = parse(body)
     codes = {found.lower() for found in (*payload.codes, *([code] if code else []))}
     kind = kind_of(where, status, payload, codes)
     asked = retry_after if retry_after is not None else payload.facts.retry_after
-    return Failure(kind, _message(kind, payload, code), asked)
+    return Failure(kind, _message(kind, payload, code, about), asked)
 
 
 def unanswered(where: Where, detail: str) -> Failure:
@@ -105,17 +122,18 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(seconds, 1):.0f} s"
 
 
-def _message(kind: Kind, payload: Payload, code: str | None) -> str:
+def _message(kind: Kind, payload: Payload, code: str | None, about: About) -> str:
     text = payload.message
     if len(text) > _MOST_TEXT:
         text = text[: _MOST_TEXT - 1] + "…"
     quoted = ": ".join(part for part in (_telling(payload) or code, text) if part)
     facts = payload.facts
+    region = facts.region or about.region
     summary = COURSES[kind].summary.format(
         quota=_quota(facts),
         figures=_figures(facts),
-        size=facts.sku or "machine of this size",
-        at=f" in {facts.region}" if facts.region else "",
+        size=facts.sku or about.size or "machine of this size",
+        at=f" in {region}" if region else "",
     )
     return f"{summary} {COURSES[kind].remedy} Azure: {quoted or 'no explanation'}"
 

@@ -149,19 +149,21 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator decided.
+    """What the operator has set.
 
     Attributes:
         launch_timeout: seconds that AKS may take to make a pool.
         registration_timeout: seconds until a node must have joined.
         on_timeout: what becomes of a claim that is over time.
         on_insufficient_capacity: what becomes of a claim that Azure has no machine for.
+        region: the cluster's region, for messages.
     """
 
     launch_timeout: float = 900.0
     registration_timeout: float = 900.0
     on_timeout: Literal["delete", "mark"] = "delete"
     on_insufficient_capacity: Literal["retry", "delete"] = "retry"
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True)
