@@ -180,6 +180,36 @@ CASES = {
         told=("PoolCreating", *NOT_YET),
         looks={"look_again": 1.0, "fresh": 1.0},
     ),
+    "a node of an earlier try that is leaving does not keep the next one from being registered": Case(
+        saw(pool=pool("InProgress"), nodes=(node(deleting=5), node("node-2", registered=False))),
+        (RegisterNode(node("node-2", registered=False)),),
+        ("PoolCreating", *NOT_YET),
+        {"look_again": 1.0, "fresh": 1.0},
+    ),
+    "the node of a pool that failed is let go with it": Case(
+        saw(pool=LOST_POOL, nodes=(node(deleting=5),)),
+        (ReleaseNode(node(deleting=5)), DeletePool(LOST_POOL), Remember(Failure("capacity", "…"))),
+        ("InsufficientCapacity", *NOT_YET),
+    ),
+    "the node of a pool that failed is let go while the pool is going": Case(
+        saw(pool=pool("Deleting"), nodes=(node(deleting=5),)),
+        (ReleaseNode(node(deleting=5)),),
+        ("PoolCreating", *NOT_YET),
+    ),
+    "the node of a pool that failed is let go while the next try is waited for": Case(
+        saw(refused=refusal("quota"), nodes=(node(deleting=5),)),
+        (ReleaseNode(node(deleting=5)),),
+        ("QuotaExceeded", *NOT_YET),
+        {"look_again": 30.0},
+    ),
+    "a node that nobody deletes, or that we do not hold, is not touched": Case(
+        saw(
+            refused=refusal("quota"),
+            nodes=(node(), node("node-2", registered=False, deleting=5)),
+        ),
+        told=("QuotaExceeded", *NOT_YET),
+        looks={"look_again": 30.0},
+    ),
     "28 a pool that is never made is given up": Case(
         saw(claim=claim(started=900), pool=pool("InProgress")),
         (

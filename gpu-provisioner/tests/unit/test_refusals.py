@@ -8,7 +8,7 @@ from provisioner_world.builders import NOW, claim, condition, pool
 from controlkit_testing import FakeClock
 from gpu_provisioner.azure.errors import Failure
 from gpu_provisioner.azure.pools import PoolState
-from gpu_provisioner.claims.refusals import MAY_HAVE_PASSED, Refusals
+from gpu_provisioner.claims.refusals import Refusals
 
 QUOTA = Failure("quota", "used up")
 
@@ -85,7 +85,7 @@ def test_25_when_azure_answers_again_what_concerned_all_is_forgiven() -> None:
     refusals.note_creation(claim(uid="b"), QUOTA)
     refusals.note_deletion(claim(uid="c", deleting=NOW), Failure("transient", "no"))
     refusals.note_deletion(claim(uid="d", deleting=NOW), Failure("conflict", "busy"))
-    assert refusals.forgive(MAY_HAVE_PASSED) == {"a", "c"}
+    assert refusals.forgive() == {"a", "c"}
     assert refusals.creating(claim(uid="a")) is None
     assert refusals.creating(claim(uid="b")) is not None
     assert refusals.deleting(claim(uid="c")) is None

@@ -202,8 +202,11 @@ class World:
         if self.pool.state == "InProgress":
             self._set(replace(self.pool, state="Failed", phase="Canceled"))
             raise AzureError(Failure("conflict", "in progress"))
+        claim = self.claim()
+        # The VM of a pool that failed to come up is given up with whatever has strayed onto it.
+        bound = claim is None or claim.deleting is not None
         registered = self.node is not None and held(self.node)
-        assert not (registered and self.pods), "a VM is removed under its pods"
+        assert not (bound and registered and self.pods), "a VM is removed under its pods"
         self.begin_deletion()
 
     def begin_deletion(self) -> None:

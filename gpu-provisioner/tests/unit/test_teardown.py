@@ -5,10 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from provisioner_world.builders import NAME, NOW, claim, node, pod, pool
+from provisioner_world.builders import NAME, NOW, SIZE, claim, node, pod, pool
 
 from gpu_provisioner.azure.courses import Kind
 from gpu_provisioner.azure.errors import Failure
+from gpu_provisioner.azure.pools import PoolSpec
 from gpu_provisioner.claims.actions import (
     Action,
     ConfirmGone,
@@ -34,7 +35,7 @@ def going(*true: str, **changes: Any) -> Claim:
 
 
 def saw(**changes: Any) -> Observed:
-    usual: dict[str, Any] = {"claim": going(*READY), "now": NOW, "wanted": "…"}
+    usual: dict[str, Any] = {"claim": going(*READY), "now": NOW, "wanted": PoolSpec(NAME, SIZE)}
     return Observed(**usual | changes)
 
 
@@ -56,8 +57,16 @@ CASES = {
     "30 a claim whose pool was never asked for goes at once": Case(
         saw(claim=going(started=None)), (Release(),)
     ),
-    "30 it goes at once even if Azure cannot be seen": Case(
-        saw(claim=going(started=None), view_age=None), (Release(),)
+    "30 it goes at once while Azure, that was seen, cannot be seen": Case(
+        saw(claim=going(started=None), view_age=90.0, blind=Failure("transient", "down")),
+        (Release(),),
+    ),
+    "30 it goes at once, Azure unseen, if there was nothing to ask for": Case(
+        saw(claim=going(started=None), wanted="spec.requirements are empty.", view_age=None),
+        (Release(),),
+    ),
+    "a claim without a mark may have the pool of an earlier release until Azure was seen": Case(
+        saw(claim=going(started=None), view_age=None)
     ),
     "a pool that may exist holds the claim until Azure was seen": Case(saw(view_age=None)),
     "26 a claim tells why its pool cannot be removed": Case(

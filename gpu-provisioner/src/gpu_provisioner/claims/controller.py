@@ -13,7 +13,6 @@ from controlkit.cache import Cache
 from controlkit.clock import Clock
 from controlkit.controller import Controller, Result
 from controlkit.kube.objects import Key
-from gpu_provisioner.azure.courses import CLUSTER_WIDE
 from gpu_provisioner.azure.directory import PoolDirectory
 from gpu_provisioner.azure.errors import AzureError, Failure
 from gpu_provisioner.azure.gateway import Gateway
@@ -32,7 +31,7 @@ from gpu_provisioner.claims.events import failure_event
 from gpu_provisioner.claims.execute import Executor, Work
 from gpu_provisioner.claims.observe import Observer
 from gpu_provisioner.claims.plan import SOON, decide
-from gpu_provisioner.claims.refusals import MAY_HAVE_PASSED, Refusals
+from gpu_provisioner.claims.refusals import Refusals
 from gpu_provisioner.claims.status import news
 from gpuapis.core import Node
 
@@ -119,8 +118,9 @@ class ClaimController(Generic[T]):
         return plan
 
     def _note(self, work: Work, action: Action, failure: Failure) -> Refusal:
-        log.warning("azure refused", reason=failure.reason, detail=failure.message)
-        metrics.FAILURES.labels(work.claim.kind, failure.reason).inc()
+        if failure.kind != "queued":  # which is our own doing, and no failure
+            log.warning("azure refused", reason=failure.reason, detail=failure.message)
+            metrics.FAILURES.labels(work.claim.kind, failure.reason).inc()
         match action:
             case DeletePool(pool):
                 return self._refusals.note_deletion(work.claim, failure, pool)
@@ -165,7 +165,7 @@ class ClaimController(Generic[T]):
     def _pools_changed(self, names: frozenset[str] | None) -> None:
         over: frozenset[str] = frozenset()
         if self._directory.trouble is None:
-            over = self._refusals.forgive(MAY_HAVE_PASSED if names is None else CLUSTER_WIDE)
+            over = self._refusals.forgive() if names is None else self._refusals.try_once_more()
         if names is None:
             keys: Iterable[Key] = [item.key for item in self._claims.all()]
         else:

@@ -4,10 +4,11 @@ Invariant: no pool is asked for while one of its name may exist; none is paid fo
 wants; a claim that has its node is never disturbed for what Azure says of the pool.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from gpu_provisioner.azure.courses import CLUSTER_WIDE, COURSES
-from gpu_provisioner.azure.errors import Failure, classify
+from gpu_provisioner.azure.errors import About, Failure, classify
 from gpu_provisioner.azure.pools import Pool, PoolSpec
 from gpu_provisioner.binding import belongs, made_at
 from gpu_provisioner.claims.actions import (
@@ -66,10 +67,18 @@ def _provide(seen: Observed) -> Plan:
     if seen.view_age is None or seen.blind is not None:
         return Plan(progress=Progress(_told(seen.blind)) if seen.blind else None)
     if seen.pool is None:
-        return _create(seen, seen.wanted)
+        return _without_old_nodes(seen, _create(seen, seen.wanted))
     if not belongs(seen.pool, seen.claim):
         return _name_taken(seen.pool)
+    if seen.pool.state in {"Failed", "Deleting"}:
+        return _without_old_nodes(seen, _launch(seen, seen.pool))
     return _launch(seen, seen.pool)
+
+
+def _without_old_nodes(seen: Observed, plan: Plan) -> Plan:
+    """Lets go, too, of a node that joined before its pool failed: nobody else will."""
+    old = tuple(ReleaseNode(node) for node in seen.nodes if node.deleting and held(node))
+    return replace(plan, actions=(*old, *plan.actions))
 
 
 def _create(seen: Observed, wanted: PoolSpec) -> Plan:
@@ -145,16 +154,17 @@ def _await_pool(seen: Observed, pool: Pool) -> Plan:
     left = _left(seen, pool, seen.policy.launch_timeout)
     if left <= 0:
         return _over_time(seen, f"AKS has not made agent pool {pool.name} ({pool.phase})", "launch")
+    joined = _joined(seen)
     # Early, so that the claim's labels and startup taints are there before any pod is.
     actions = tuple(
         RegisterNode(node)
-        for node in _joined(seen)
-        if len(seen.nodes) == 1 and registration_patch(node, seen.claim)
+        for node in joined
+        if len(joined) == 1 and registration_patch(node, seen.claim)
     )
     phase = pool.phase.lower() or "in progress"
     text = f"AKS is making agent pool {pool.name} with one {pool.vm_size} ({phase})."
     progress = Progress(Step("waiting", "PoolCreating", text))
-    if seen.nodes:
+    if joined:
         # The VM has joined, so the operation is about to end.
         return Plan(actions, progress, min(SOON, left), fresh=SOON)
     return Plan(actions, progress, left)
@@ -192,7 +202,8 @@ def _several(nodes: list[Node]) -> Step:
 
 def _replace_failed(seen: Observed, pool: Pool) -> Plan:
     """A pool that failed is deleted at once, since it may cost; then its failure is waited out."""
-    failure = classify("pool", None, pool.phase, pool.error)
+    about = About(pool.vm_size, seen.policy.region)
+    failure = classify("pool", None, pool.phase, pool.error, about=about)
     if failure.kind == "capacity" and seen.policy.on_insufficient_capacity == "delete":
         return _give_up(failure.reason, failure.message)
     progress = Progress(_told(failure))

@@ -4,6 +4,7 @@ Invariant: nothing here is needed to be right, only to be polite: without it a c
 again at once. After a restart the claims' own conditions stand in for it.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
@@ -23,7 +24,7 @@ _RECOVERED: Final[dict[str, Kind]] = {
 }
 """Reasons on a claim that tell the kind of failure beyond doubt."""
 
-MAY_HAVE_PASSED: Final[frozenset[Kind]] = CLUSTER_WIDE | {"forbidden", "transient"}
+_MAY_HAVE_PASSED: Final[frozenset[Kind]] = CLUSTER_WIDE | {"forbidden", "transient"}
 """Kinds that have probably passed when Azure answers after it did not."""
 
 
@@ -70,14 +71,39 @@ class Refusals:
         self._creating.pop(uid, None)
         self._deleting.pop(uid, None)
 
-    def forgive(self, kinds: frozenset[Kind]) -> frozenset[str]:
-        """Waits no longer for what is over; returns the uids of the claims concerned."""
-        over = {uid for uid, (_, each) in self._creating.items() if each.failure.kind in kinds} | {
-            uid for uid, each in self._deleting.items() if each.failure.kind in kinds
-        }
+    def forgive(self) -> frozenset[str]:
+        """Azure lists pools again: forgets what that ends; returns the claims' uids."""
+        over = frozenset(
+            uid for uid, each in self._noted() if each.failure.kind in _MAY_HAVE_PASSED
+        )
         for uid in over:
             self.forget(uid)
-        return frozenset(over)
+        return over
+
+    def try_once_more(self) -> frozenset[str]:
+        """Azure lists pools as before: ends the first wait for what is at odds with that.
+
+        What is met again all the same concerns only some calls, and is waited out.
+
+        Returns:
+            The claims' uids.
+        """
+        now = self._clock.now()
+        doubtful = frozenset(
+            uid
+            for uid, each in self._noted()
+            if each.failure.kind in CLUSTER_WIDE and each.attempts == 1 and each.until > now
+        )
+        for uid in doubtful & self._creating.keys():
+            generation, refusal = self._creating[uid]
+            self._creating[uid] = (generation, replace(refusal, until=now))
+        for uid in doubtful & self._deleting.keys():
+            self._deleting[uid] = replace(self._deleting[uid], until=now)
+        return doubtful
+
+    def _noted(self) -> Iterator[tuple[str, Refusal]]:
+        yield from ((uid, refusal) for uid, (_, refusal) in self._creating.items())
+        yield from self._deleting.items()
 
     def _next(self, before: Refusal | None, failure: Failure) -> Refusal:
         again = before is not None and before.failure.kind == failure.kind

@@ -34,7 +34,9 @@ def tear_down(seen: Observed) -> Plan:
         return Plan()
     nodes = tuple(node for node in seen.nodes if held(node))
     asked = claim.started is not None or claim.is_true("Launched")
-    if seen.pool is None and not asked and not nodes:
+    # An earlier release left no mark, so its pool is ruled out only by a look at Azure.
+    ruled_out = seen.view_age is not None or isinstance(seen.wanted, str)
+    if seen.pool is None and ruled_out and not asked and not nodes:
         return Plan((Release(),))
     if seen.view_age is None or seen.blind is not None:
         blind = seen.blind
