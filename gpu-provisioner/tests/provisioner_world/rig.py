@@ -79,10 +79,12 @@ class Rig:
         machines = Cache(Machine)
         nodes: Cache[Node] = Cache(Node, indexes={BY_POOL: lambda node: (pool_of(node),)})
         gateway, refusals = Gateway(self.pools, self.clock), Refusals(self.clock)
+        self.gateway = gateway
         executor = FragileExecutor(client, gateway, refusals, self.events)
         executor.left = actions
         dialect = MachineDialect()
-        controller = ClaimController(
+        self.executor = executor
+        controller = self.controller = ClaimController(
             dialect,
             machines,
             nodes,

@@ -1,12 +1,16 @@
 """Whole passes in virtual time, over an API server and agent pools in memory."""
 
 import pytest
+from prometheus_client import REGISTRY
 from provisioner_world.builders import NAME, pool
 from provisioner_world.rig import KEY, NODE, Rig
 
 from controlkit.errors import ControlError, Transient
 from controlkit.kube.objects import Key
 from gpu_provisioner.azure.errors import Failure
+from gpu_provisioner.claims.actions import DeleteClaim
+from gpu_provisioner.claims.execute import Work
+from gpu_provisioner.claims.machine import MachineDialect
 from gpuapis.core import Node, Pod
 from gpuapis.machine import Machine
 
@@ -171,3 +175,47 @@ async def test_azure_that_cannot_be_seen_is_told_on_the_claim_within_a_second() 
         assert rig.told()["MachineLaunched"] == ("False", "AuthorizationFailed")
         await rig.settle(20)
         assert rig.told()["Ready"] == ("True", "")
+
+
+async def test_27_a_claim_that_is_given_up_twice_is_told_and_counted_once() -> None:
+    rig = Rig()
+    rig.create()
+    async with rig.process():
+        await rig.clock.advance(1)
+        item = Machine.model_validate(rig.api.see(Machine.RESOURCE, KEY))
+        claim = MachineDialect().read(item)
+        assert claim is not None
+        before = _given_up()
+        for _ in range(2):  # as when the cache does not yet show the first
+            work = Work(item, claim, Machine.RESOURCE)
+            await rig.executor.carry_out(work, DeleteClaim("LaunchTimeout", "Too late."))
+        assert _given_up() == before + 1
+        assert rig.events.said == [("Warning", "LaunchTimeout")]
+
+
+def _given_up() -> float:
+    told = {"kind": "Machine", "reason": "LaunchTimeout"}
+    return REGISTRY.get_sample_value("gpu_provisioner_claims_given_up_total", told) or 0.0
+
+
+async def test_a_claim_of_the_other_kind_keeps_its_place_in_the_line() -> None:
+    rig = Rig()
+    async with rig.process():
+        puts = rig.gateway.puts
+        puts.wait("other-kind")
+        puts.wait("later")
+        await rig.controller.reconcile(Key("", "other-kind"))
+        assert puts.ahead("later") == 1
+
+
+async def test_a_claim_that_is_gone_gives_up_its_place_in_the_line() -> None:
+    rig = Rig()
+    rig.create()
+    async with rig.process():
+        await rig.clock.advance(1)
+        puts = rig.gateway.puts
+        puts.wait(NAME)
+        puts.wait("later")
+        rig.api.remove(Machine.RESOURCE, KEY)
+        await rig.clock.advance(1)
+        assert puts.ahead("later") == 0

@@ -1,7 +1,8 @@
 """Changes pools on behalf of claims, within AKS's limits and sure of what happened.
 
-Invariant: after `create` returned or raised, the directory holds what Azure knows of the pool, also
-when the line was cut after Azure had accepted; a call that nobody answered is looked up, not assumed.
+Invariant: once `create` has returned, the directory holds what Azure knows of the pool; a PUT that
+nobody answered is looked up, not assumed. If that look-up fails, too, or is held back, nothing is
+learned, and nothing is lost: a PUT never touches a pool that exists, so the next try finds it.
 """
 
 from dataclasses import replace

@@ -159,7 +159,11 @@ class ClaimController(Generic[T]):
             self._controller.hold(key, self._nodes, Key("", name), version)
 
     def _forget(self, key: Key) -> None:
-        self._refusals.forget(self._uids.pop(key, ""))
+        uid = self._uids.pop(key, None)
+        if uid is None:
+            return  # it never was ours: a claim of the other kind may have this name
+        self._refusals.forget(uid)
+        self._executor.forget(uid)
         self._gateway.puts.leave(key.name)
 
     def _pools_changed(self, names: frozenset[str] | None) -> None:

@@ -90,6 +90,7 @@ class Executor:
         self._gateway = gateway
         self._refusals = refusals
         self._events = events
+        self._given_up: set[str] = set()
 
     async def carry_out(self, work: Work, action: Action) -> None:
         """Does one thing.
@@ -111,10 +112,7 @@ class Executor:
                 metrics.REMOVED.labels(work.claim.kind).inc()
                 log.info("claim let go")
             case DeleteClaim(reason, message):
-                await self._client.delete(work.resource, work.claim.key, uid=work.claim.uid)
-                self.tell(work, claim_deleted(reason, message))
-                metrics.GIVEN_UP.labels(work.claim.kind, reason).inc()
-                log.warning("claim given up", reason=reason, detail=message)
+                await self._give_up(work, reason, message)
             case Remember(failure):
                 self._refusals.note_creation(work.claim, failure)
             case AwaitTurn() | CreatePool() | DeletePool() | ConfirmGone():
@@ -145,6 +143,19 @@ class Executor:
     def tell(self, work: Work, event: Event) -> None:
         """Records an Event on the claim."""
         self._events.event(work.item, event.type, event.reason, event.message)
+
+    def forget(self, uid: str) -> None:
+        """The claim is gone."""
+        self._given_up.discard(uid)
+
+    async def _give_up(self, work: Work, reason: str, message: str) -> None:
+        await self._client.delete(work.resource, work.claim.key, uid=work.claim.uid)
+        if work.claim.uid in self._given_up:
+            return  # the cache does not show it yet
+        self._given_up.add(work.claim.uid)
+        self.tell(work, claim_deleted(reason, message))
+        metrics.GIVEN_UP.labels(work.claim.kind, reason).inc()
+        log.warning("claim given up", reason=reason, detail=message)
 
     async def _azure(
         self, work: Work, action: AwaitTurn | CreatePool | DeletePool | ConfirmGone
