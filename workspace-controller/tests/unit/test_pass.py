@@ -114,6 +114,15 @@ class Rig:
         ):
             fill(cache, self.api)
 
+    def sync_without(self, view: type[Machine]) -> None:
+        """As `sync`, where a reflector cannot read the objects of one kind."""
+        unread = self.api.all(view.RESOURCE)
+        for found in unread:
+            self.api.remove(view.RESOURCE, Key("", found["metadata"]["name"]))
+        self.sync()
+        for found in unread:
+            self.api.put(view.RESOURCE, found)
+
     async def reconcile(self, failures: int = 0) -> Result:
         self.sync()
         return await self.work.reconcile(KEY, failures)
@@ -566,6 +575,18 @@ async def test_what_cannot_be_served_is_said_and_nothing_is_bought(rig: Rig) -> 
     assert rig.conditions()["ResourceReady"] == ("False", "PresetUnknown")
     assert rig.api.all(Machine.RESOURCE) == []
     assert "finalizers" not in rig.get(Workspace.RESOURCE)["metadata"]
+
+
+async def test_a_claim_that_cannot_be_read_holds_the_workspace_too(rig: Rig) -> None:
+    rig.create()
+    await rig.settle(2)
+    mine = rig.api.all(Machine.RESOURCE)[0]
+    rig.api.put(Machine.RESOURCE, mine | {"spec": {"requirements": "a later release's"}})
+    await rig.work.client.delete(Workspace.RESOURCE, KEY)
+    rig.sync_without(Machine)
+    with pytest.raises(Blocked, match=r"ClaimUnreadable: Machine .* Delete it, or put it right"):
+        await rig.work.reconcile(KEY, 0)
+    assert rig.get(Workspace.RESOURCE)["metadata"]["finalizers"] == [labels.WORKSPACE_FINALIZER]
 
 
 async def test_claims_of_a_vanished_workspace_are_swept_up_and_no_others(rig: Rig) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from controlkit.errors import NotFound
+from controlkit.errors import Blocked, NotFound, Rejected
 from controlkit.kube.client import KubeClient
-from controlkit.kube.objects import Key, KubeObject
+from controlkit.kube.objects import Key, KubeObject, metadata_only
 from gpuapis import labels
 from gpuapis.core import Deployment, Node
 from gpuapis.workspace import Phase, Workspace
@@ -26,7 +26,7 @@ from workspace_controller.manifests.ownership import (
 )
 from workspace_controller.manifests.service import service_digest
 from workspace_controller.manifests.template_pod import tolerations
-from workspace_controller.workspaces import facts
+from workspace_controller.workspaces import facts, reasons
 from workspace_controller.workspaces.facts import (
     Child,
     ClaimApi,
@@ -111,15 +111,40 @@ class Observer:
         return next((kind for kind, usable in kinds if usable), None)
 
     async def _live_claims(self, workspace: Workspace) -> list[AnyClaim]:
+        """The claims that the API server has.
+
+        They are listed by their metadata alone: a list leaves out what does not fit a view, and a
+        claim that we cannot read costs money like any other.
+
+        Raises:
+            Blocked: a claim cannot be read; it has to go before the Workspace can.
+        """
         selector = ",".join(f"{key}={value}" for key, value in owner_labels(workspace).items())
         found: list[AnyClaim] = []
         for view in VIEWS.values():
             try:
-                listing = await self.client.list(view, label_selector=selector)
+                listing = await self.client.list(
+                    metadata_only(view.RESOURCE), label_selector=selector
+                )
             except NotFound:
                 continue  # the cluster does not serve this kind, so there is none
-            found += listing.items
+            for item in listing.items:
+                claim = await self._live_claim(view, item.key)
+                if claim is not None:
+                    found.append(claim)
         return found
+
+    async def _live_claim(self, view: type[AnyClaim], key: Key) -> AnyClaim | None:
+        try:
+            claim: AnyClaim | None = await self.client.get(view, key)
+        except Rejected as error:
+            raise Blocked(
+                reasons.CLAIM_UNREADABLE,
+                f"{view.RESOURCE.kind} {key.name} of this Workspace cannot be read "
+                f"({error.message}). Delete it, or put it right.",
+                retry_after=60.0,
+            ) from error
+        return claim
 
     def _nodes(self, claims: Iterable[AnyClaim], reserved: list[Node]) -> dict[str, facts.Node]:
         named = (

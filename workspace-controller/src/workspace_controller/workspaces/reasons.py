@@ -25,6 +25,7 @@ NODE_NEVER_JOINED: Final = "NodeNeverJoined"
 NO_PROVISIONER_ANSWER: Final = "NoProvisionerAnswer"
 CLAIM_FAILED: Final = "ClaimFailed"
 NODE_DELAYED: Final = "NodeDelayed"
+CLAIM_UNREADABLE: Final = "ClaimUnreadable"
 
 # ResourceReady; it also takes over the reason of the claims.
 RESOURCE_SUCCESS: Final = "workspaceResourceStatusSuccess"
