@@ -5,12 +5,16 @@ progress into the conditions that its own readers expect.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
 from controlkit.kube.objects import KubeObject, Resource
-from gpu_provisioner.claims.claim import Claim, Status
+from gpu_provisioner.claims.claim import Claim, Condition, Kind, Requirement, Status, Taint
 from gpu_provisioner.claims.progress import Progress
+from gpuapis.machine import Machine
+from gpuapis.machine import Taint as ApiTaint
+from gpuapis.nodeclaim import ClaimTaint, NodeClaim
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -41,6 +45,51 @@ class Dialect(Protocol[T]):
     def status(self, claim: Claim, progress: Progress, now: datetime) -> dict[str, Any]:
         """The status that tells this progress, under its API names, transition times included."""
         ...
+
+
+def read_claim(
+    kind: Kind,
+    item: Machine | NodeClaim,
+    conditions: Iterable[Condition],
+    *,
+    grace: float | None = None,
+) -> Claim:
+    """The claim that an object is.
+
+    Args:
+        kind: its kind.
+        item: the object; both kinds call what they share alike.
+        conditions: its conditions, under their names without dialect.
+        grace: the longest time that draining may take, in seconds; None for no limit.
+    """
+    meta, spec, status = item.metadata, item.spec, item.status
+    return Claim(
+        kind=kind,
+        name=meta.name,
+        uid=meta.uid,
+        version=meta.resource_version,
+        generation=meta.generation,
+        created=meta.creation_timestamp,
+        deleting=meta.deletion_timestamp,
+        finalizers=meta.finalizers,
+        labels=meta.labels,
+        annotations=meta.annotations,
+        requirements=tuple(
+            Requirement(each.key, each.operator, each.values) for each in spec.requirements
+        ),
+        requests=spec.resources.requests,
+        taints=_taints(spec.taints),
+        startup_taints=_taints(spec.startup_taints),
+        grace=grace,
+        conditions={each.aspect: each for each in conditions},
+        node_name=status.node_name or "",
+        provider_id=status.provider_id or "",
+        status=status.manifest(),
+    )
+
+
+def _taints(taints: Iterable[ApiTaint | ClaimTaint]) -> tuple[Taint, ...]:
+    return tuple(Taint(each.key, each.value, each.effect) for each in taints)
 
 
 def bound_fields(claim: Claim, progress: Progress) -> dict[str, Any]:

@@ -9,12 +9,18 @@ from datetime import datetime
 from typing import Any
 
 from controlkit.kube.objects import Resource
-from gpu_provisioner.claims.claim import Claim, Condition, Requirement, Status, Taint
-from gpu_provisioner.claims.dialect import STEPS, bound_fields, ending_conditions, moment, timestamp
+from gpu_provisioner.claims.claim import Claim, Condition, Status
+from gpu_provisioner.claims.dialect import (
+    STEPS,
+    bound_fields,
+    ending_conditions,
+    moment,
+    read_claim,
+    timestamp,
+)
 from gpu_provisioner.claims.progress import NOT_LAUNCHED, Progress, Step
 from gpuapis.labels import OWNER_MARKS
 from gpuapis.machine import Machine
-from gpuapis.machine import Taint as ApiTaint
 
 
 class MachineDialect:
@@ -25,43 +31,19 @@ class MachineDialect:
 
     def read(self, item: Machine) -> Claim | None:
         """The claim that a Machine is; None when no owner label makes it ours."""
-        meta, spec, status = item.metadata, item.spec, item.status
-        if not any(mark in meta.labels for mark in OWNER_MARKS):
+        if not any(mark in item.metadata.labels for mark in OWNER_MARKS):
             return None
-        return Claim(
-            kind="Machine",
-            name=meta.name,
-            uid=meta.uid,
-            version=meta.resource_version,
-            generation=meta.generation,
-            created=meta.creation_timestamp,
-            deleting=meta.deletion_timestamp,
-            finalizers=meta.finalizers,
-            labels=meta.labels,
-            annotations=meta.annotations,
-            requirements=tuple(
-                Requirement(each.key, each.operator, each.values) for each in spec.requirements
-            ),
-            requests=spec.resources.requests,
-            taints=_taints(spec.taints),
-            startup_taints=_taints(spec.startup_taints),
-            conditions={
-                condition.aspect: condition
-                for condition in (
-                    Condition(
-                        each.type.removeprefix("Machine"),
-                        _status(each.status),
-                        each.reason or "",
-                        each.message or "",
-                        moment(each.last_transition_time),
-                    )
-                    for each in status.conditions
-                )
-            },
-            node_name=status.node_name or "",
-            provider_id=status.provider_id or "",
-            status=status.manifest(),
+        conditions = (
+            Condition(
+                each.type.removeprefix("Machine"),
+                _status(each.status),
+                each.reason or "",
+                each.message or "",
+                moment(each.last_transition_time),
+            )
+            for each in item.status.conditions
         )
+        return read_claim("Machine", item, conditions)
 
     def status(self, claim: Claim, progress: Progress, now: datetime) -> dict[str, Any]:
         """The status that tells this progress."""
@@ -85,10 +67,6 @@ class MachineDialect:
                 key=lambda each: str(each["type"]),
             ),
         }
-
-
-def _taints(taints: Iterable[ApiTaint]) -> tuple[Taint, ...]:
-    return tuple(Taint(each.key, each.value, each.effect) for each in taints)
 
 
 def _status(text: str) -> Status:

@@ -4,22 +4,22 @@ Invariant: a condition's time moves only when its status does; what will be trie
 since readers stop at a False; `Ready` summarises the steps and comes last.
 """
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from controlkit.kube.objects import Resource
-from gpu_provisioner.claims.claim import Claim, Condition, Requirement, Status, Taint
+from gpu_provisioner.claims.claim import Claim, Condition, Status
 from gpu_provisioner.claims.dialect import (
     STEPS,
     bound_fields,
     ending_conditions,
+    read_claim,
     seconds,
     timestamp,
 )
 from gpu_provisioner.claims.progress import NOT_LAUNCHED, Progress, Step
 from gpuapis.labels import OWNER_MARKS
-from gpuapis.nodeclaim import ClaimTaint, KaitoNodeClass, NodeClaim
+from gpuapis.nodeclaim import KaitoNodeClass, NodeClaim
 
 
 class NodeClaimDialect:
@@ -30,39 +30,16 @@ class NodeClaimDialect:
 
     def read(self, item: NodeClaim) -> Claim | None:
         """The claim that a NodeClaim is; None when neither class nor owner label makes it ours."""
-        meta, spec, status = item.metadata, item.spec, item.status
-        own = KaitoNodeClass.RESOURCE
-        named = (spec.node_class_ref.group, spec.node_class_ref.kind) == (own.group, own.kind)
-        if not named and not any(mark in meta.labels for mark in OWNER_MARKS):
+        own, given = KaitoNodeClass.RESOURCE, item.spec.node_class_ref
+        named = (given.group, given.kind) == (own.group, own.kind)
+        if not named and not any(mark in item.metadata.labels for mark in OWNER_MARKS):
             return None
-        return Claim(
-            kind="NodeClaim",
-            name=meta.name,
-            uid=meta.uid,
-            version=meta.resource_version,
-            generation=meta.generation,
-            created=meta.creation_timestamp,
-            deleting=meta.deletion_timestamp,
-            finalizers=meta.finalizers,
-            labels=meta.labels,
-            annotations=meta.annotations,
-            requirements=tuple(
-                Requirement(each.key, each.operator, each.values) for each in spec.requirements
-            ),
-            requests=spec.resources.requests,
-            taints=_taints(spec.taints),
-            startup_taints=_taints(spec.startup_taints),
-            grace=seconds(spec.termination_grace_period),
-            conditions={
-                each.type: Condition(
-                    each.type, each.status, each.reason, each.message, each.last_transition_time
-                )
-                for each in status.conditions
-            },
-            node_name=status.node_name or "",
-            provider_id=status.provider_id or "",
-            status=status.manifest(),
+        conditions = (
+            Condition(each.type, each.status, each.reason, each.message, each.last_transition_time)
+            for each in item.status.conditions
         )
+        grace = seconds(item.spec.termination_grace_period)
+        return read_claim("NodeClaim", item, conditions, grace=grace)
 
     def status(self, claim: Claim, progress: Progress, now: datetime) -> dict[str, Any]:
         """The status that tells this progress."""
@@ -83,10 +60,6 @@ class NodeClaimDialect:
             **({"imageID": image} if image else {}),
             "conditions": [_written(condition, claim.generation) for condition in (*held, ready)],
         }
-
-
-def _taints(taints: Iterable[ClaimTaint]) -> tuple[Taint, ...]:
-    return tuple(Taint(each.key, each.value, each.effect) for each in taints)
 
 
 def _step_words(claim: Claim, aspect: str, step: Step | None) -> tuple[Status, str, str]:
