@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controlkit_testing import eventually
 from sandbox.controlplane import ControlPlane
 from sandbox.controlplane.admin import AdminError
 
@@ -112,17 +113,21 @@ async def test_the_count_may_change(
     assert (await applied(control_plane, namespace, more))["resource"]["count"] == 3
 
 
-def test_kubectl_explains_the_fields(
+async def test_kubectl_explains_the_fields(
     control_plane: ControlPlane, apply_crds: list[str], tmp_path: Path
 ) -> None:
-    told = subprocess.run(
-        [control_plane.bin / "kubectl", "explain", "workspace.resource"],
-        env={"KUBECONFIG": str(control_plane.kubeconfig), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    ).stdout
-    assert "The GPU machines to use." in told
+    def explained() -> str:
+        return subprocess.run(
+            [control_plane.bin / "kubectl", "explain", "workspace.resource"],
+            env={"KUBECONFIG": str(control_plane.kubeconfig), "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        ).stdout
+
+    # The API server publishes a new kind's schema some seconds after it serves the kind.
+    await eventually(lambda: "The GPU machines to use." in explained(), seconds=20.0)
+    told = explained()
     assert "How many machines; the model runs on all of them." in told
     assert "labelSelector\t<Object> -required-" in told
