@@ -3,10 +3,13 @@
 Every call ends within its deadline; an answer that is not a success raises with the server's text.
 """
 
+import asyncio
 import json
 import ssl
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from sandbox.errors import SandboxError
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+BUSY_PAUSE = 0.2
 
 
 class AdminError(SandboxError):
@@ -64,15 +68,23 @@ class Admin:
     ) -> dict[str, Any]:
         """Makes one call and returns the JSON object that answers it.
 
+        A server that says 429 has not looked at the call, as when a changed CRD makes it set up
+        a kind's storage anew; it is asked again until `seconds` have passed.
+
         Raises:
             AdminError: the answer's status is 400 or above.
             httpx.TransportError: there was no answer.
         """
         content = None if body is None else json.dumps(body)
+        headers = {"Content-Type": content_type}
+        deadline = time.monotonic() + seconds
         async with self._client(seconds) as client:
-            answer = await client.request(
-                method, path, content=content, headers={"Content-Type": content_type}
-            )
+            answer = await client.request(method, path, content=content, headers=headers)
+            while (
+                answer.status_code == HTTPStatus.TOO_MANY_REQUESTS and time.monotonic() < deadline
+            ):
+                await asyncio.sleep(BUSY_PAUSE)
+                answer = await client.request(method, path, content=content, headers=headers)
         if answer.is_error:
             raise AdminError(
                 answer.status_code, f"{method} {path}: {answer.status_code} {_message(answer)}"
