@@ -79,6 +79,30 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "karpenter.kaito.sh/x",
     ),
+    "a-label-that-a-kubelet-sets": (
+        {"selector": {"matchLabels": {"kubernetes.io/hostname": "x"}}},
+        "uses kubernetes.io/hostname, which a new node cannot be given",
+    ),
+    "the-instance-type-as-a-label": (
+        {"selector": {"matchLabels": {"node.kubernetes.io/instance-type": "Standard_NC6s_v3"}}},
+        "uses node.kubernetes.io/instance-type, which a new node cannot be given",
+    ),
+    "a-label-of-the-provisioner": (
+        {"selector": {"matchLabels": {"karpenter.sh/provisioner-name": "foo"}}},
+        "uses karpenter.sh/provisioner-name, which a new node cannot be given",
+    ),
+    "a-label-of-aks": (
+        {"selector": {"matchLabels": {"agentpool": "x", "kubernetes.azure.com/x": "y"}}},
+        "uses agentpool, kubernetes.azure.com/x, which a new node cannot be given",
+    ),
+    "a-malformed-key": (
+        {"selector": {"matchLabels": {"a b": "x"}}},
+        "key 'a b' is no label key",
+    ),
+    "a-malformed-value": (
+        {"selector": {"matchLabels": {"apps": "x y"}}},
+        "value 'x y' of 'apps' is no label value",
+    ),
     "an-empty-selector": ({"selector": {"matchLabels": {}}}, "resource.labelSelector is empty"),
     "both-kinds-of-work": ({"tuning": TUNING}, "inference and tuning are both given"),
     "tuning": ({"inference": None, "tuning": TUNING}, "tuning: tuning is not served"),

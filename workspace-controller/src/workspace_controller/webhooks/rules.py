@@ -6,7 +6,7 @@ slow or down.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Final
 
@@ -28,13 +28,25 @@ from workspace_controller.workspaces.target import (
 MOST_ADAPTERS: Final = 10
 SERVICE_NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 """RFC 1035, for a Service may begin with a digit only from Kubernetes 1.36 on."""
+LABEL_KEY: Final = re.compile(
+    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+)
+LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+OTHERS_DOMAINS: Final = (
+    "kubernetes.io",
+    "k8s.io",
+    "karpenter.sh",
+    "kubernetes.azure.com",
+    "kaito.sh",
+)
+OTHERS_KEYS: Final = ("agentpool", labels.ACCELERATOR)
 IMAGE_FAMILIES: Final = ("azurelinux", "ubuntu")
 RUNTIMES: Final = ("transformers",)
 
 
 def problems(workspace: Workspace, knowledge: Knowledge, today: date) -> list[str]:
     """Everything that forbids the Workspace, a sentence each."""
-    found = [*_metadata(workspace), *_selector(workspace)]
+    found = [*_metadata(workspace), *_selector(workspace, byo=knowledge.byo)]
     inference = workspace.inference
     if inference is not None and workspace.tuning is not None:
         found.append("inference and tuning are both given: use one Workspace for each")
@@ -82,24 +94,57 @@ def _metadata(workspace: Workspace) -> Iterable[str]:
         )
 
 
-def _selector(workspace: Workspace) -> Iterable[str]:
+def _selector(workspace: Workspace, *, byo: bool) -> Iterable[str]:
     selector = workspace.resource.label_selector
     keys = [*selector.match_labels, *(each.key for each in selector.match_expressions)]
-    reserved = sorted(
-        key
-        for key in keys
-        if key in labels.RESERVED_SELECTOR_KEYS
-        or key in (labels.SLOT, labels.RESERVED_FOR)
-        or key.startswith(labels.RESERVED_SELECTOR_PREFIX)
-    )
-    if reserved:
+    if reserved := sorted(filter(_ours, keys)):
         yield (
             f"resource.labelSelector uses {', '.join(reserved)}, which the controller sets itself: "
             "use labels of your own, such as apps: my-model"
         )
+    others = sorted(key for key in keys if _others(key) and not _ours(key))
+    if others and not byo:
+        yield (
+            f"resource.labelSelector uses {', '.join(others)}, which a new node cannot be given: "
+            f"labels of {', '.join(OTHERS_DOMAINS)} are set by the system. Use labels of your own, "
+            "such as apps: my-model; to use existing nodes first, name them in "
+            "resource.preferredNodes"
+        )
+    yield from _malformed(selector.match_labels, keys)
     unusable = selector_problem(workspace)
     if unusable is not None:
         yield unusable.message
+
+
+def _ours(key: str) -> bool:
+    return (
+        key in labels.RESERVED_SELECTOR_KEYS
+        or key in (labels.SLOT, labels.RESERVED_FOR)
+        or key.startswith(labels.RESERVED_SELECTOR_PREFIX)
+    )
+
+
+def _others(key: str) -> bool:
+    domain, slash, _ = key.partition("/")
+    if not slash:
+        return key in OTHERS_KEYS
+    return any(domain == each or domain.endswith(f".{each}") for each in OTHERS_DOMAINS)
+
+
+def _malformed(match_labels: Mapping[str, str], keys: Iterable[str]) -> Iterable[str]:
+    for key in keys:
+        if LABEL_KEY.fullmatch(key) is None:
+            yield (
+                f"resource.labelSelector key {key!r} is no label key: use letters, digits, '-', "
+                "'_' and '.', such as apps or example.com/apps"
+            )
+    for key, value in match_labels.items():
+        if LABEL_VALUE.fullmatch(value) is None:
+            yield (
+                f"resource.labelSelector value {value!r} of {key!r} is no label value: use at "
+                "most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or "
+                "a digit"
+            )
 
 
 def _inference(inference: InferenceSpec, knowledge: Knowledge) -> Iterable[str]:
