@@ -17,6 +17,14 @@ if TYPE_CHECKING:  # every test run loads this plugin; few of them need what it 
     from sandbox.controlplane import ControlPlane
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test that a control plane stands behind, so that none has to remember to."""
+    for item in items:
+        if "control_plane" in getattr(item, "fixturenames", ()):
+            item.add_marker("control_plane")
+
+
 @pytest.fixture(scope="session")
 def control_plane(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
