@@ -131,6 +131,24 @@ def spawn(
     return Process(name, child.pid, start_time(child.pid) or "", log, tuple(argv), env, child)
 
 
+def writing_to(folder: Path) -> list[Process]:
+    """Finds the leaders of process groups whose output goes to a log in the folder, by its name.
+
+    The kernel knows this from the moment a program exists. What its starter writes down, it writes
+    a moment later, and a starter that is killed in that moment never does.
+    """
+    found = []
+    for entry in Path("/proc").iterdir():
+        # Processes end while one looks, and other users' do not show what they write to.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if not entry.name.isdecimal() or os.getpgid(pid := int(entry.name)) != pid:
+                continue
+            log = (entry / "fd" / "1").readlink()
+            if log.parent == folder and (started := start_time(pid)) is not None:
+                found.append(Process(log.stem, pid, started, log))
+    return found
+
+
 def clean_environment(**more: str) -> dict[str, str]:
     """Returns the few variables of ours that a program needs to run at all, and `more`.
 

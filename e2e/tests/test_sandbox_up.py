@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from sandbox.cluster.state import REPOSITORY, State
+from sandbox.cluster.state import REPOSITORY, Settings, State
+from sandbox.processes import spawn
 
 pytestmark = pytest.mark.control_plane
 
@@ -179,6 +180,16 @@ def test_down_ends_what_a_killed_up_left(tmp_path: Path) -> None:
     assert sandbox.run("down")[0] == 0
     assert sandbox.processes() == []
     assert {path.name for path in tmp_path.iterdir()} == {"lock", "log"}
+
+
+def test_down_ends_what_a_killed_up_had_no_time_to_write_down(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path)
+    State(settings=Settings()).save(tmp_path)
+    log = tmp_path / "log" / "emulator.log"
+    stray = spawn("emulator", ["sleep", "600"], log=log, guarded=False)
+    status, said = sandbox.run("down")
+    assert (status, "ending emulator, which a killed `up` had just started" in said) == (0, True)
+    assert not stray.alive()
 
 
 def test_an_up_that_cannot_work_says_why_and_leaves_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from sandbox.cluster.interrupts import run_interruptibly
 from sandbox.cluster.progress import Progress
 from sandbox.cluster.state import State, sandbox_folder, sole_owner
 from sandbox.nodes.kubelet import cleanup
+from sandbox.processes import writing_to
 
 # Their data goes too, so there is nothing they could still save; the last one goes last.
 _CONTROL_PLANE = ("kwok", "kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd")
@@ -40,6 +41,11 @@ async def bring_down(folder: Path, say: Callable[[str], None]) -> None:
     state = State.load(folder)
     if state is None:
         return
+    known = {program.pid for program in state.programs.values()}
+    for stray in writing_to(folder / "log"):
+        if stray.pid not in known:
+            say(f"ending {stray.name}, which a killed `up` had just started")
+            await stray.stop(grace=0.0)
     programs = [each for name, each in state.programs.items() if name not in _CONTROL_PLANE]
     for program in reversed(programs):
         say(f"ending {program.name}")

@@ -1,6 +1,7 @@
 """What a sandbox is made of, kept in its folder so that another command can end it.
 
-A process is written down as soon as it exists: `down` finds all that a killed `up` started.
+A process is written down as soon as it exists; one that a killed `up` started and could not write
+down any more is found by `down` all the same, by the log it writes to.
 """
 
 import fcntl
