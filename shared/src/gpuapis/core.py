@@ -70,6 +70,7 @@ class ContainerState(ApiModel):
     message: str = ""
     exit_code: int = 0
     started_at: datetime | None = None
+    finished_at: datetime | None = None
 
 
 class ContainerStates(ApiModel):
@@ -184,6 +185,35 @@ class StatefulSet(KubeObject):
     status: WorkloadStatus = WorkloadStatus()
 
 
+class JobStatus(ApiModel):
+    """How far a Job is."""
+
+    failed: int = 0
+    """Pods that have failed so far."""
+    conditions: tuple[StatusCondition, ...] = ()
+    completion_time: datetime | None = None
+
+
+class Job(KubeObject):
+    """Pods that run to an end; its spec is ours, so only metadata and status are read."""
+
+    RESOURCE: ClassVar[Resource] = Resource(
+        group="batch", version="v1", plural="jobs", kind="Job", namespaced=True
+    )
+
+    status: JobStatus = JobStatus()
+
+
+class ConfigMap(KubeObject):
+    """A user's or a chart's settings, by file name."""
+
+    RESOURCE: ClassVar[Resource] = Resource(
+        group="", version="v1", plural="configmaps", kind="ConfigMap", namespaced=True
+    )
+
+    data: dict[str, str] = {}
+
+
 class Secret(KubeObject):
     """A Secret, of which only the metadata is read here."""
 
@@ -205,10 +235,13 @@ class VolumeAttachment(KubeObject):
 
 
 __all__ = [
+    "ConfigMap",
     "ContainerState",
     "ContainerStates",
     "ContainerStatus",
     "Deployment",
+    "Job",
+    "JobStatus",
     "Node",
     "NodeSpec",
     "NodeStatus",

@@ -36,6 +36,10 @@ RESERVED_FOR: Final = "kaito.sh/reserved-for"
 ENABLE_LOAD_BALANCER: Final = "kaito.sh/enablelb"
 BYPASS_RESOURCE_CHECKS: Final = "kaito.sh/bypass-resource-checks"
 RUNTIME: Final = "kaito.sh/runtime"
+KEEP_NODE: Final = "kaito.sh/keep-node"
+"""`true` keeps a tuning Workspace's node when its run has ended, `false` gives it up."""
+TUNING_RUN: Final = "kaito.sh/tuning-run"
+"""Any text; changing it starts a tuning run anew."""
 
 # On workloads: the hash of the spec they were built from.
 SPEC_HASH: Final = "workspace.kaito.io/hash"
@@ -61,6 +65,9 @@ HOSTNAME: Final = "kubernetes.io/hostname"
 ZONE: Final = "topology.kubernetes.io/zone"
 REGION: Final = "topology.kubernetes.io/region"
 EXCLUDE_FROM_LOAD_BALANCERS: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
+
+JOB_UID: Final = "batch.kubernetes.io/controller-uid"
+"""On the pods of a Job: its UID."""
 
 # Azure Kubernetes Service.
 AGENT_POOL: Final = "kubernetes.azure.com/agentpool"

@@ -95,7 +95,10 @@ class PresetSpec(ApiModel):
 
 
 class DataSource(ApiModel):
-    """Where data or an adapter comes from: exactly one of `urls`, `volumeSource`, `image`."""
+    """Where data comes from: exactly one of `urls`, `volumeSource`, `image`.
+
+    An adapter comes from exactly one of `image`, `volumeSource`, `workspace`.
+    """
 
     name: Name | None = None
     """A name for the data; for an adapter, the name that requests use."""
@@ -107,6 +110,9 @@ class DataSource(ApiModel):
     """A container image that holds the data under `/data`."""
     image_pull_secrets: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
     """Secrets that may pull `image`."""
+    workspace: Word | None = None
+    """A tuning Workspace of the same namespace, for an adapter: the image that it has pushed, by
+    its digest. The model waits until that Workspace has succeeded."""
 
 
 class DataDestination(ApiModel):
@@ -201,6 +207,39 @@ class SlotStatus(ApiModel):
     """That cause, in words."""
 
 
+class TuningStatus(ApiModel):
+    """How the fine-tuning run goes, and what came of it; this outlives its node and its pods."""
+
+    run: Word
+    """Which run this speaks of: a hash of what was asked for and of the training configuration."""
+    result: Literal["Succeeded", "Failed"] | None = None
+    """How the run ended; absent until it has."""
+    reason: Annotated[str, Field(max_length=256)] | None = None
+    """Why it ended so, in one word."""
+    message: Annotated[str, Field(max_length=4096)] | None = None
+    """That cause, in words, and what to do about it."""
+    step: Annotated[int, Field(ge=0)] | None = None
+    """Steps done."""
+    total_steps: Annotated[int, Field(ge=0)] | None = None
+    """Steps that the whole run takes."""
+    epoch: Annotated[float, Field(ge=0)] | None = None
+    """Passes over the training data, with the part of the present one."""
+    loss: float | None = None
+    """Loss on the training data, as last logged."""
+    eval_loss: float | None = None
+    """Loss on the data held back for evaluation, as last measured."""
+    started_at: Time | None = None
+    """When the first container of the run began."""
+    finished_at: Time | None = None
+    """When the run ended."""
+    image: Image | None = None
+    """The image reference that the result was pushed to."""
+    digest: Annotated[str, Field(max_length=128)] | None = None
+    """The digest of the image that was pushed."""
+    resource_released: bool | None = None
+    """Whether the run's node has been given up."""
+
+
 class WorkspaceStatus(ApiModel):
     """What is true now, as far as the controller has seen."""
 
@@ -219,6 +258,8 @@ class WorkspaceStatus(ApiModel):
     """The machines, by number."""
     phases: Annotated[tuple[Phase, ...], Field(max_length=16)] = ()
     """How long each step took, in order; a step still running is absent."""
+    tuning: TuningStatus | None = None
+    """The fine-tuning run, where there is one."""
     conditions: Annotated[
         tuple[Condition, ...], Field(max_length=32, json_schema_extra=map_list("type"))
     ] = ()
