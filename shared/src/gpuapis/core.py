@@ -139,12 +139,33 @@ class Pod(KubeObject):
         return any(c.type == "Ready" and c.status == "True" for c in self.status.conditions)
 
 
+class Ingress(ApiModel):
+    """One way in from outside the cluster: an IP address or a host name."""
+
+    ip: str = ""
+    hostname: str = ""
+
+
+class LoadBalancer(ApiModel):
+    """The ways in that the cloud has made."""
+
+    ingress: tuple[Ingress, ...] = ()
+
+
+class ServiceStatus(ApiModel):
+    """How a Service can be reached."""
+
+    load_balancer: LoadBalancer = LoadBalancer()
+
+
 class Service(KubeObject):
-    """The address of a served model; its spec is ours, so only its metadata is read."""
+    """The address of a served model; its spec is ours, so it is not read."""
 
     RESOURCE: ClassVar[Resource] = Resource(
         group="", version="v1", plural="services", kind="Service", namespaced=True
     )
+
+    status: ServiceStatus = ServiceStatus()
 
 
 class Replicas(ApiModel):

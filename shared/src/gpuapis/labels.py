@@ -40,6 +40,7 @@ KEEP_NODE: Final = "kaito.sh/keep-node"
 """`true` keeps a tuning Workspace's node when its run has ended, `false` gives it up."""
 TUNING_RUN: Final = "kaito.sh/tuning-run"
 """Any text; changing it starts a tuning run anew."""
+UPGRADE_TO_VERSION: Final = "kaito.sh/upgrade-to-version"
 
 # On workloads: the hash of the spec they were built from.
 SPEC_HASH: Final = "workspace.kaito.io/hash"

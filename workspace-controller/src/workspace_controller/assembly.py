@@ -22,19 +22,22 @@ from controlkit.leader import LeaderElector, unique_identity
 from controlkit.manager import Manager
 from controlkit.server import health_app, serve
 from workspace_controller.caches import Caches
-from workspace_controller.manifests.model_pod import ModelSource
+from workspace_controller.manifests.model import ModelSource
 from workspace_controller.presets.catalog import catalog
 from workspace_controller.settings import LEASE, VERSION, Settings
 from workspace_controller.skus.table import sku_table
 from workspace_controller.webhooks.app import admission_app
 from workspace_controller.webhooks.review import Judge
+from workspace_controller.workspaces.child_writer import ChildWriter
 from workspace_controller.workspaces.controller import WorkspacePass, watch_everything
 from workspace_controller.workspaces.events import Events
 from workspace_controller.workspaces.execute import Executor, Writing
 from workspace_controller.workspaces.metrics import WorkspaceCollector
 from workspace_controller.workspaces.observe import Observer
+from workspace_controller.workspaces.sources import SourceReader
 from workspace_controller.workspaces.status import Reporter
 from workspace_controller.workspaces.target import Knowledge
+from workspace_controller.workspaces.vetting import Vetting
 
 NAME = "workspace-controller"
 CLOCK = SystemClock()
@@ -82,16 +85,20 @@ def _controller(
     def hold(key: Key, cache: Cache[Any], object_key: Key, resource_version: str) -> None:
         controller.hold(key, cache, object_key, resource_version)
 
-    writing = Writing(
-        node_class=settings.node_class,
-        source=ModelSource(settings.preset_registry, settings.runtime_image_tag, settings.hub),
-        azure=settings.cloud == "azure",
+    source = ModelSource(
+        settings.preset_registry,
+        settings.runtime_image_tag,
+        settings.hub,
+        settings.insecure_registries,
     )
+    sources, vetting, claim_api = SourceReader(client, CLOCK.now), Vetting(), settings.claims
+    writer = ChildWriter(client, caches, source, vetting, hold)
+    writing = Writing(settings.node_class, azure=settings.cloud == "azure")
     work = WorkspacePass(
         client=client,
         caches=caches,
-        observer=Observer(client, caches, knowledge, settings.claims, CLOCK.now),
-        executor=Executor(client, caches, writing, events, hold),
+        observer=Observer(client, caches, knowledge, claim_api, sources, vetting, CLOCK.now),
+        executor=Executor(client, caches, writing, writer, events, hold),
         reporter=Reporter(client, caches.workspaces, events, hold),
     )
     watch_everything(controller, caches)

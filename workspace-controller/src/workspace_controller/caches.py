@@ -12,7 +12,7 @@ from controlkit.cache import Cache
 from controlkit.kube.client import KubeClient
 from controlkit.kube.reflector import Reflector
 from gpuapis import labels
-from gpuapis.core import Deployment, Node, Pod, Service
+from gpuapis.core import Deployment, Node, Pod, Service, StatefulSet
 from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
@@ -64,6 +64,7 @@ class Caches:
     )
     pods: Cache[Pod] = field(default_factory=lambda: Cache(Pod, indexes={OWNER: _owner_of_pod}))
     deployments: Cache[Deployment] = field(default_factory=lambda: Cache(Deployment))
+    stateful_sets: Cache[StatefulSet] = field(default_factory=lambda: Cache(StatefulSet))
     services: Cache[Service] = field(default_factory=lambda: Cache(Service))
 
     def claims_of(self, owner: str) -> list[Machine | NodeClaim]:
@@ -84,5 +85,6 @@ class Caches:
             Reflector(client, self.nodes),
             Reflector(client, self.pods, label_selector=mine),
             Reflector(client, self.deployments, label_selector=mine),
+            Reflector(client, self.stateful_sets, label_selector=mine),
             Reflector(client, self.services, label_selector=mine),
         ]

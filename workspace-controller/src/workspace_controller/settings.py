@@ -68,6 +68,18 @@ def _hub(text: str) -> str:
     return text.rstrip("/")
 
 
+def _hosts(text: str) -> tuple[str, ...]:
+    """`registry:5000,other.example.com` as a tuple."""
+    hosts = tuple(filter(None, (part.strip() for part in text.split(","))))
+    for host in hosts:
+        if "/" in host:
+            raise ValueError(
+                f"{host!r} is not a registry host; write HOST or HOST:PORT, without http:// and "
+                "without a path, such as registry.example.com:5000"
+            )
+    return hosts
+
+
 def _webhook_url(text: str) -> str:
     if text and (not text.startswith("https://") or not urlsplit(text).hostname):
         raise ValueError(f"{text!r} is not a webhook URL; it begins with https:// and a host")
@@ -106,6 +118,12 @@ class Settings(BaseModel):
     """Tag of the model runtime's image."""
     hub: Annotated[str, AfterValidator(_hub), Name("--model-hub", "MODEL_HUB_ENDPOINT")] = ""
     """Address of the model hub that pods download from; empty for the runtime's default."""
+    insecure_registries: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_hosts),
+        Name("--insecure-registries", "INSECURE_REGISTRIES"),
+    ] = ()
+    """HOST:PORT,... of registries that pods may pull adapters from over plain HTTP."""
     claim_api: Annotated[
         Literal["auto", "machine", "nodeclaim", "byo"], Name("--claim-api", "CLAIM_API")
     ] = "auto"
@@ -257,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
         text = " ".join((info.description or "").split())
         if info.annotation is bool:
             text += " true or false."
-        if info.default not in (None, "", {}) and not info.is_required():
+        if info.default not in (None, "", {}, ()) and not info.is_required():
             text += f" Default: {info.default}."
         parser.add_argument(
             name.flag,

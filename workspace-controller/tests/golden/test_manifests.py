@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from gpuapis.workspace import Workspace
+from workspace_controller.manifests.adapters import Adapter, adapter
 from workspace_controller.manifests.claims import ClaimNeed, NodeClass, machine, node_claim
-from workspace_controller.manifests.deployment import deployment, deployment_digest
-from workspace_controller.manifests.model_pod import ModelSource
-from workspace_controller.manifests.service import service, service_digest
+from workspace_controller.manifests.model import Model, ModelSource
+from workspace_controller.manifests.service import headless_service, service, service_digest
+from workspace_controller.manifests.workload import workload, workload_digest
 from workspace_controller.presets.catalog import catalog
 from workspace_controller.skus.table import sku_table
 from workspace_controller.webhooks.rules import problems
@@ -35,11 +36,18 @@ class Plain(yaml.SafeDumper):
 def workspace(
     name: str = "phi",
     preset: dict[str, Any] | None = None,
+    *,
     template: dict[str, Any] | None = None,
     annotations: dict[str, str] | None = None,
+    adapters: tuple[dict[str, Any], ...] = (),
+    config: str | None = None,
     **resource: Any,
 ) -> Workspace:
     inference: dict[str, Any] = {"preset": {"name": "phi-3-mini-128k-instruct", **(preset or {})}}
+    if adapters:
+        inference["adapters"] = adapters
+    if config is not None:
+        inference["config"] = config
     return Workspace.model_validate(
         {
             "metadata": {
@@ -58,13 +66,27 @@ def workspace(
     )
 
 
-def served(seen: Workspace, source: ModelSource = SOURCE, **changes: Any) -> dict[str, Any]:
+def model(seen: Workspace, **changes: Any) -> Model:
+    """As the controller makes it of a Workspace whose ConfigMap, if it names one, is there."""
     assert seen.inference is not None
     if seen.inference.preset is None:
-        return deployment(seen, None, source)
+        return Model(**changes)
     preset = catalog().find(seen.inference.preset.name)
     assert preset is not None
-    return deployment(seen, preset.model_copy(update=changes), source)
+    known: dict[str, Any] = {
+        "gpus": preset.gpus,
+        "adapters": tuple(adapter(spec) for spec in seen.inference.adapters),
+        "config": "0123456789abcdef" if seen.inference.config else "",
+    }
+    return Model(preset, **known | changes)
+
+
+def served(seen: Workspace, source: ModelSource = SOURCE, **changes: Any) -> dict[str, Any]:
+    return workload(seen, model(seen, **changes), source)
+
+
+def wish(seen: Workspace, **changes: Any) -> str:
+    return workload_digest(seen, model(seen, **changes))
 
 
 PRIVATE = {
@@ -97,6 +119,22 @@ TEMPLATE = {
 }
 BARE = {"spec": {"containers": [{"name": "own", "image": "example.com/own:1"}]}}
 BALANCED = {"kaito.sh/enablelb": "True"}
+WITH_IMAGE = {
+    "source": {
+        "name": "chatty",
+        "image": "registry.example.com/team/chatty:1",
+        "imagePullSecrets": ["team-registry", "a.long.name"],
+    },
+    "strength": "0.5",
+}
+WITH_VOLUME = {
+    "source": {"name": "terse", "volumeSource": {"persistentVolumeClaim": {"claimName": "terse"}}}
+}
+OPEN_IMAGE = {"source": {"name": "bold", "image": "registry.example.com/team/bold:1"}}
+ADAPTERS = (WITH_IMAGE, WITH_VOLUME, OPEN_IMAGE)
+INSECURE = ModelSource("registry.example.com/gpu", "0.1.0", "", ("registry.local:5000",))
+ONE = Model()
+SPREAD = Model(nodes=2)
 
 GOLDEN: dict[str, dict[str, Any]] = {
     **{
@@ -111,11 +149,21 @@ GOLDEN: dict[str, dict[str, Any]] = {
     "deployment-other-hub": served(
         workspace(), ModelSource("registry.example.com/gpu", "0.1.0", "http://hub.example.com")
     ),
+    "deployment-adapters": served(workspace(adapters=ADAPTERS), INSECURE),
+    "deployment-config": served(workspace(config="settings")),
+    "deployment-engine": served(workspace(annotations={"kaito.sh/runtime": "transformers"})),
+    "deployment-upgraded": served(workspace(annotations={"kaito.sh/upgrade-to-version": "0.9.0"})),
+    "statefulset": served(workspace(count=2), nodes=2, gpus=8),
+    "statefulset-adapters": served(
+        workspace(count=3, adapters=ADAPTERS, config="settings"), INSECURE, nodes=3, gpus=4
+    ),
     "deployment-template": served(workspace("own", template=TEMPLATE)),
     "deployment-bare-template": served(workspace("own", template=BARE)),
-    "service-preset": service(workspace()),
-    "service-balanced": service(workspace(annotations=BALANCED)),
-    "service-template": service(workspace("own", template=TEMPLATE)),
+    "service-preset": service(workspace(), ONE),
+    "service-balanced": service(workspace(annotations=BALANCED), ONE),
+    "service-template": service(workspace("own", template=TEMPLATE), ONE),
+    "service-spread": service(workspace(), SPREAD),
+    "service-headless": headless_service(workspace(), SPREAD),
     "machine": machine(workspace(), NEED),
     "nodeclaim-azure": node_claim(workspace(), NEED, CLASS, azure=True),
     "nodeclaim-elsewhere": node_claim(
@@ -148,18 +196,79 @@ def test_ownership_wins_over_a_selector_that_claims_it() -> None:
 
 
 def test_a_template_without_a_port_gets_no_service() -> None:
-    assert service_digest(workspace("own", template=BARE)) == ""
+    assert service_digest(workspace("own", template=BARE), ONE) == ""
 
 
 def test_the_workloads_hash_is_over_what_the_user_wrote() -> None:
-    before = workspace()
-    assert deployment_digest(before) == deployment_digest(workspace(count=5))
-    assert deployment_digest(before) == deployment_digest(workspace(annotations=BALANCED))
-    assert deployment_digest(before) == deployment_digest(
-        workspace(preset={"accessMode": "public"})
+    before = wish(workspace())
+    assert before == wish(workspace(count=5))
+    assert before == wish(workspace(annotations=BALANCED))
+    assert before == wish(workspace(preset={"accessMode": "public"}))
+    assert before != wish(workspace(preset=PRIVATE))
+    plain, balanced = workspace(), workspace(annotations=BALANCED)
+    assert service_digest(plain, ONE) != service_digest(balanced, ONE)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"adapters": (OPEN_IMAGE,)},
+        {"adapters": (OPEN_IMAGE | {"strength": "0.5"},)},
+        {"annotations": {"kaito.sh/runtime": "vllm"}},
+        {"annotations": {"kaito.sh/upgrade-to-version": "0.9.0"}},
+        {"config": "settings"},
+    ],
+    ids=str,
+)
+def test_each_thing_that_a_user_can_change_makes_another_hash(changes: dict[str, Any]) -> None:
+    changed = workspace(**changes)
+    assert wish(changed) != wish(workspace())
+    plain, other = served(workspace()), served(changed)
+    assert plain["spec"]["template"] != other["spec"]["template"]
+
+
+def test_the_hash_covers_what_the_spec_refers_to() -> None:
+    configured = workspace(config="settings")
+    assert wish(configured, config="1") != wish(configured, config="2")
+    tuned = workspace(adapters=(OPEN_IMAGE,))
+    first, second = (
+        Adapter("tuned", image=f"registry.example.com/tuned@sha256:{digit * 64}") for digit in "12"
     )
-    assert deployment_digest(before) != deployment_digest(workspace(preset=PRIVATE))
-    assert service_digest(before) != service_digest(workspace(annotations=BALANCED))
+    assert wish(tuned, adapters=(first,)) != wish(tuned, adapters=(second,))
+    assert wish(workspace(), nodes=2) != wish(workspace(), nodes=3)
+
+
+def test_the_hash_covers_nothing_that_only_the_operator_can_change() -> None:
+    before = workspace()
+    after = model(before).preset
+    assert after is not None
+    newer = after.model_copy(update={"revision": "0" * 40, "gpus": 2})
+    assert wish(before) == workload_digest(before, Model(newer, gpus=2))
+    assert (
+        served(before, ModelSource("elsewhere.example.com", "2", "http://hub"))["metadata"]
+        == (served(before)["metadata"])
+    )
+    # As the first release wrote it: a later one that hashes anew would restart every model.
+    assert wish(before) == "5db89c39c56b1e4c"
+    assert wish(workspace("own", template=BARE)) == "b4ca4dc7ae972e56"
+
+
+def test_parts_of_one_copy_get_the_same_weights_and_adapters_as_a_whole_one() -> None:
+    parts = workspace(count=2, adapters=ADAPTERS)
+    whole, spread = (served(parts, nodes=nodes)["spec"]["template"]["spec"] for nodes in (1, 2))
+    assert whole["initContainers"] == spread["initContainers"]
+    assert whole["volumes"] == spread["volumes"]
+
+
+def test_no_container_is_told_a_secret_in_its_environment() -> None:
+    pod = served(
+        workspace(adapters=ADAPTERS, preset={"presetOptions": {"modelAccessSecret": "hub-token"}})
+    )["spec"]["template"]["spec"]
+    (server,) = pod["containers"]
+    for container in (server, *pod["initContainers"]):
+        assert "secretKeyRef" not in str(container["env"])
+    assert "pull-secret" not in str(server["volumeMounts"])
+    assert "hub-token" not in str(pod["initContainers"])
 
 
 def test_scaling_builds_the_same_pod_as_starting_with_that_count() -> None:

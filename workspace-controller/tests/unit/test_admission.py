@@ -46,8 +46,8 @@ def workspace(**facts: Any) -> Workspace:
     return Workspace.model_validate(manifest(**facts))
 
 
-def adapters(count: int) -> dict[str, Any]:
-    return PHI | {"adapters": [{"source": {"name": f"a{n}"}} for n in range(count)]}
+def adapters(*sources: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"adapters": [{"source": source, **more} for source in sources]}
 
 
 def spec(**changes: Any) -> dict[str, Any]:
@@ -114,9 +114,57 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"inference": {"preset": {"name": "falcon-7b", "accessMode": "private"}}},
         "presetOptions.image is empty",
     ),
-    "a-config": ({"inference": PHI | {"config": "c"}}, "inference.config 'c'"),
-    "an-adapter": ({"inference": adapters(1)}, "adapters are not served by this version"),
-    "eleven-adapters": ({"inference": adapters(11)}, "has 11 entries; at most 10"),
+    "a-config-for-a-template": (
+        {"inference": TEMPLATE | {"config": "c"}},
+        "inference.config is for presets",
+    ),
+    "adapters-for-a-template": (
+        {"inference": TEMPLATE | adapters({"name": "a", "image": "b"})},
+        "inference.adapters is for presets",
+    ),
+    "an-adapter-without-a-source": (
+        {"inference": PHI | {"adapters": [{}]}},
+        "inference.adapters[0].source is missing",
+    ),
+    "an-adapter-without-a-name": (
+        {"inference": PHI | adapters({"image": "b"})},
+        "inference.adapters[0].source.name '' names a folder and a container",
+    ),
+    "an-adapter-with-capitals": (
+        {"inference": PHI | adapters({"name": "Chatty", "image": "b"})},
+        "'Chatty' names a folder and a container",
+    ),
+    "an-adapter-with-nothing-in-it": (
+        {"inference": PHI | adapters({"name": "a", "image": "b"}, {"name": "c"})},
+        "inference.adapters[1].source takes exactly one of image and volumeSource; neither",
+    ),
+    "an-adapter-from-two-places": (
+        {"inference": PHI | adapters({"name": "a", "image": "b", "volumeSource": {}})},
+        "inference.adapters[0].source takes exactly one of image and volumeSource; both",
+    ),
+    "an-adapter-from-a-url": (
+        {"inference": PHI | adapters({"name": "a", "urls": ["https://example.com/a"]})},
+        "inference.adapters[0].source.urls is for training data",
+    ),
+    "two-adapters-of-one-name": (
+        {"inference": PHI | adapters(*[{"name": "a", "image": "b"}] * 2)},
+        "inference.adapters[1].source.name 'a' is given twice",
+    ),
+    **{
+        f"a-strength-of-{strength}": (
+            {"inference": PHI | adapters({"name": "a", "image": "b"}, strength=strength)},
+            f"inference.adapters[0].strength '{strength}' is not a number from 0 to 1",
+        )
+        for strength in ("1.5", "-0.1", "half", "nan", "1e-1")
+    },
+    "an-upgrade-to-no-tag": (
+        {"notes": {labels.UPGRADE_TO_VERSION: "0.2.0 please"}},
+        "annotation kaito.sh/upgrade-to-version '0.2.0 please' is no image tag",
+    ),
+    "eleven-adapters": (
+        {"inference": PHI | adapters(*({"name": f"a{n}", "image": "b"} for n in range(11)))},
+        "has 11 entries; at most 10",
+    ),
     "a-size-that-is-none": ({"size": "A100"}, "resource.instanceType 'A100' is not a GPU size"),
     "a-size-too-small": (
         {"size": "Standard_NV6ads_A10_v5"},
@@ -225,7 +273,7 @@ WARNED: dict[str, tuple[dict[str, Any], str]] = {
         "needs 9 GiB of GPU memory",
     ),
     "a-load-balancer-misspelt": ({"notes": {labels.ENABLE_LOAD_BALANCER: "true"}}, "only True"),
-    "another-runtime": ({"notes": {labels.RUNTIME: "vllm"}}, "serves with transformers"),
+    "another-runtime": ({"notes": {labels.RUNTIME: "onnx"}}, "'onnx' and has no effect"),
     "an-image-for-a-public-preset": (
         {
             "inference": {

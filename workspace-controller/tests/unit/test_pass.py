@@ -20,17 +20,20 @@ from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
 from workspace_controller.caches import Caches
 from workspace_controller.manifests.claims import NodeClass
-from workspace_controller.manifests.model_pod import ModelSource
+from workspace_controller.manifests.model import ModelSource
 from workspace_controller.presets.catalog import catalog
 from workspace_controller.skus.table import sku_table
+from workspace_controller.workspaces.child_writer import ChildWriter
 from workspace_controller.workspaces.controller import WorkspacePass, watch_everything
 from workspace_controller.workspaces.events import Events
 from workspace_controller.workspaces.execute import Executor, Writing
 from workspace_controller.workspaces.facts import ClaimApi, ReleaseNodes, ReserveNode
 from workspace_controller.workspaces.observe import Observer
 from workspace_controller.workspaces.slots import claim_name
+from workspace_controller.workspaces.sources import SourceReader
 from workspace_controller.workspaces.status import Reporter
 from workspace_controller.workspaces.target import Knowledge
+from workspace_controller.workspaces.vetting import Vetting
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = Key("team", "phi")
@@ -67,14 +70,22 @@ class Rig:
         events = Events(self.told)
         knowledge = Knowledge(catalog(), sku_table("azure"), byo=self.claim_api == "byo")
         node_class = NodeClass("kaito.sh", "KaitoNodeClass", "default")
-        writing = Writing(node_class, ModelSource("example.com/gpu", "1"), azure=True)
+        writing = Writing(node_class, azure=True)
+        source = ModelSource("example.com/gpu", "1")
+        sources, vetting = SourceReader(client, self.clock), Vetting()
+        writer = ChildWriter(client, self.caches, source, vetting, self.hold)
         self.work = WorkspacePass(
             client=client,
             caches=self.caches,
-            observer=Observer(client, self.caches, knowledge, self.claim_api, lambda: self.now),
-            executor=Executor(client, self.caches, writing, events, self.hold),
+            observer=Observer(
+                client, self.caches, knowledge, self.claim_api, sources, vetting, self.clock
+            ),
+            executor=Executor(client, self.caches, writing, writer, events, self.hold),
             reporter=Reporter(client, self.caches.workspaces, events, self.hold),
         )
+
+    def clock(self) -> datetime:
+        return self.now
 
     def hold(self, key: Key, cache: Cache[Any], object_key: Key, version: str) -> None:
         assert version
@@ -109,6 +120,7 @@ class Rig:
             self.caches.nodeclaims,
             self.caches.nodes,
             self.caches.deployments,
+            self.caches.stateful_sets,
             self.caches.services,
             self.caches.pods,
         ):
@@ -669,9 +681,9 @@ async def test_nodes_that_left_need_no_release() -> None:
         workspace = rig.caches.workspaces.all()[0]
         if isinstance(action, ReserveNode):
             with pytest.raises(Stale, match="is gone"):
-                await rig.work.executor.carry_out(workspace, None, action)
+                await rig.work.executor.carry_out(workspace, sight, action)
         else:
-            await rig.work.executor.carry_out(workspace, None, action)
+            await rig.work.executor.carry_out(workspace, sight, action)
     assert labels.RESERVED_FOR in rig.get(Node.RESOURCE, Key("", "a"))["metadata"]["labels"]
 
 

@@ -33,6 +33,7 @@ from workspace_controller.workspaces.facts import (
     Scale,
     Serving,
     SlotRecord,
+    Vet,
 )
 from workspace_controller.workspaces.plan import decide
 from workspace_controller.workspaces.slots import claim_name
@@ -156,6 +157,8 @@ class WorkspaceMachine(RuleBasedStateMachine):
                     self.delete(claim.name)
             case ApplyChild() | Scale() | RemoveChild():
                 self.deploy(action)
+            case Vet():
+                pass  # stores nothing
             case _:
                 self.touch_nodes(action)
 

@@ -215,6 +215,7 @@ class KubeClient:
         manifest: Mapping[str, Any],
         *,
         force: bool = False,
+        dry_run: bool = False,
         subresource: str = "",
         timeout: float = DEADLINE,
     ) -> ObjectMeta:
@@ -224,6 +225,7 @@ class KubeClient:
             resource: its kind.
             manifest: every field we want to own; apiVersion and kind may be left out.
             force: take fields from other managers instead of failing.
+            dry_run: let validation and admission judge it all, and store nothing.
             subresource: such as "status".
             timeout: seconds.
 
@@ -237,7 +239,7 @@ class KubeClient:
             resource.path(metadata.get("namespace"), metadata["name"], subresource),
             _headed(resource, manifest),
             content_type="application/apply-patch+yaml",
-            query={"force": str(force).lower()},
+            query={"force": str(force).lower()} | ({"dryRun": "All"} if dry_run else {}),
             timeout=timeout,
         )
 

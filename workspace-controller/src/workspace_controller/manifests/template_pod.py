@@ -6,13 +6,15 @@ bind the pod to the Workspace's nodes.
 
 import copy
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from gpuapis import labels
 from gpuapis.workspace import Workspace
 from workspace_controller.manifests.ownership import TOLERATIONS, node_terms
+
+MODEL_PORT: Final = 5000
 
 
 class _Port(BaseModel):
@@ -103,11 +105,15 @@ def _inconsistencies(spec: _Spec) -> Iterator[str]:
 
 
 def http_port(template: dict[str, Any]) -> int | None:
-    """The container port that answers HTTP: the one named `http`, else the first, else None."""
+    """The container port that answers HTTP; None where the template declares no port at all.
+
+    The one named `http`; else 5000, where the model servers of this project listen; else the first.
+    """
     containers = _Template.model_validate(template).spec.containers
     ports = [port for container in containers for port in container.ports]
     named = [port for port in ports if port.name == "http"]
-    return next((port.containerPort for port in named + ports), None)
+    usual = [port for port in ports if port.containerPort == MODEL_PORT]
+    return next((port.containerPort for port in named + usual + ports), None)
 
 
 def tolerations(template: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from datetime import date
 from typing import Final
 
 from gpuapis import labels
-from gpuapis.workspace import AdapterSpec, InferenceSpec, Workspace
+from gpuapis.workspace import InferenceSpec, Workspace
+from workspace_controller.manifests.model_pod import ENGINES
 from workspace_controller.presets.catalog import Preset
 from workspace_controller.skus.fit import misfits, suggestions
 from workspace_controller.skus.table import Sku
@@ -41,7 +42,6 @@ OTHERS_DOMAINS: Final = (
 )
 OTHERS_KEYS: Final = ("agentpool", labels.ACCELERATOR)
 IMAGE_FAMILIES: Final = ("azurelinux", "ubuntu")
-RUNTIMES: Final = ("transformers",)
 
 
 def problems(workspace: Workspace, knowledge: Knowledge, today: date) -> list[str]:
@@ -157,19 +157,11 @@ def _inference(inference: InferenceSpec, knowledge: Knowledge) -> Iterable[str]:
             yield unknown_preset(preset.name, knowledge.catalog)
         if preset.access_mode == "private" and not preset.preset_options.image:
             yield PRIVATE_NEEDS_IMAGE
-    if inference.config is not None:
+    if len(inference.adapters) > MOST_ADAPTERS:
         yield (
-            f"inference.config {inference.config!r}: settings of the model server are not served "
-            "by this version: leave the field out"
+            f"inference.adapters has {len(inference.adapters)} entries; at most {MOST_ADAPTERS} "
+            "are allowed"
         )
-    if inference.adapters:
-        yield from _adapters(inference.adapters)
-
-
-def _adapters(adapters: tuple[AdapterSpec, ...]) -> Iterable[str]:
-    if len(adapters) > MOST_ADAPTERS:
-        yield f"inference.adapters has {len(adapters)} entries; at most {MOST_ADAPTERS} are allowed"
-    yield "inference.adapters: adapters are not served by this version: leave the list empty"
 
 
 def _machine(workspace: Workspace, knowledge: Knowledge, today: date) -> Iterable[str]:
@@ -209,10 +201,10 @@ def _unheeded(workspace: Workspace) -> Iterable[str]:
     if balancer not in (None, "True", "False"):
         yield f"annotation {labels.ENABLE_LOAD_BALANCER} is {balancer!r}; only True has an effect"
     runtime = annotations.get(labels.RUNTIME)
-    if runtime is not None and runtime not in RUNTIMES:
+    if runtime is not None and runtime not in ENGINES:
         yield (
-            f"annotation {labels.RUNTIME} is {runtime!r}; this version serves with "
-            f"{' or '.join(RUNTIMES)}"
+            f"annotation {labels.RUNTIME} is {runtime!r} and has no effect; allowed: "
+            f"{', '.join(ENGINES)}"
         )
     inference = workspace.inference
     if inference is None or inference.preset is None:

@@ -28,6 +28,7 @@ from workspace_controller.workspaces.facts import (
     RemoveChild,
     Report,
     Scale,
+    Vet,
 )
 from workspace_controller.workspaces.observe import Observer, Sight
 from workspace_controller.workspaces.plan import decide
@@ -35,6 +36,11 @@ from workspace_controller.workspaces.status import Reporter
 
 log = structlog.get_logger(__name__)
 
+NOT_ASKED_FOR = Finding(
+    "pending",
+    reasons.RESOURCE_PENDING,
+    "no node is asked for as long as the API server would refuse the pods: see InferenceReady",
+)
 PATIENCE = 3
 """Passes that may fail in a row for a passing cause before the person is told."""
 
@@ -73,7 +79,7 @@ class WorkspacePass:
         plan = decide(sight.seen)
         for action in plan.actions:
             try:
-                await self.executor.carry_out(workspace, sight.target, action)
+                await self.executor.carry_out(workspace, sight, action)
             except ControlError as error:
                 told = isinstance(error, Blocked) or failures + 1 >= PATIENCE
                 if told and plan.report is not None and not isinstance(error, Stale):
@@ -140,6 +146,9 @@ def with_setback(report: Report, action: Action, error: ControlError) -> Report:
     if report.deleting is not None:
         return replace(report, deleting=finding)
     serving = isinstance(action, ApplyChild | RemoveChild | Scale)
+    if isinstance(action, Vet):
+        report = replace(report, claims=None, records=None, resource=NOT_ASKED_FOR)
+        serving = True
     whole = Finding(
         finding.outlook,
         reasons.FAILED if lasting else reasons.PENDING,
@@ -163,7 +172,8 @@ def watch_everything(controller: Controller, caches: Caches) -> None:
     controller.watch(caches.nodeclaims, _owner)
     controller.watch(caches.pods, _namesake)
     controller.watch(caches.deployments, _itself)
-    controller.watch(caches.services, _itself)
+    controller.watch(caches.stateful_sets, _itself)
+    controller.watch(caches.services, _namesake)
 
     def users(node: Node) -> Iterable[Key]:
         return _users(caches, node)
@@ -175,8 +185,9 @@ def _itself(found: KubeObject) -> Iterable[Key]:
     yield found.key
 
 
-def _namesake(pod: KubeObject) -> Iterable[Key]:
-    yield Key(pod.metadata.namespace, pod.metadata.labels[labels.WORKSPACE])
+def _namesake(found: KubeObject) -> Iterable[Key]:
+    """The Workspace that a namespaced object names; the object itself may be named otherwise."""
+    yield Key(found.metadata.namespace, found.metadata.labels[labels.WORKSPACE])
 
 
 def _owner(found: KubeObject) -> Iterable[Key]:

@@ -5,7 +5,7 @@ replaces still exists.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -14,17 +14,15 @@ import structlog
 from controlkit.cache import Cache
 from controlkit.errors import AlreadyExists, Blocked, ControlError, NotFound, Rejected, Stale
 from controlkit.kube.client import KubeClient
-from controlkit.kube.objects import Key, KubeObject
+from controlkit.kube.objects import Key
 from gpuapis import labels
-from gpuapis.core import Deployment, Node, Service
+from gpuapis.core import Node
 from gpuapis.workspace import Workspace
 from workspace_controller.caches import Caches
 from workspace_controller.claims.dialects import VIEWS, AnyClaim, write
 from workspace_controller.manifests.claims import ClaimNeed, NodeClass
-from workspace_controller.manifests.deployment import deployment
-from workspace_controller.manifests.model_pod import ModelSource
-from workspace_controller.manifests.service import service
 from workspace_controller.workspaces import reasons
+from workspace_controller.workspaces.child_writer import ChildWriter
 from workspace_controller.workspaces.events import Events
 from workspace_controller.workspaces.facts import (
     Action,
@@ -41,23 +39,21 @@ from workspace_controller.workspaces.facts import (
     RemoveFinalizer,
     ReserveNode,
     Scale,
+    Vet,
 )
-from workspace_controller.workspaces.observe import owner_of
+from workspace_controller.workspaces.holding import Hold
+from workspace_controller.workspaces.observe import Sight
 from workspace_controller.workspaces.slots import claim_name
 from workspace_controller.workspaces.target import Target
 
 log = structlog.get_logger(__name__)
 
-Hold = Callable[[Key, Cache[Any], Key, str], None]
-"""Lets the next pass on a Workspace wait until a cache shows what this one wrote."""
-
 
 @dataclass(frozen=True)
 class Writing:
-    """How things are written; the same for every Workspace."""
+    """How claims are written; the same for every Workspace."""
 
     node_class: NodeClass
-    source: ModelSource
     azure: bool
 
 
@@ -68,31 +64,33 @@ class Executor:
     client: KubeClient
     caches: Caches
     writing: Writing
+    children: ChildWriter
     events: Events
     hold: Hold
 
-    async def carry_out(self, workspace: Workspace, target: Target | None, action: Action) -> None:
+    async def carry_out(self, workspace: Workspace, sight: Sight, action: Action) -> None:
         """Performs one action.
 
         Raises:
             ControlError: what the API server said; the pass ends and is repeated.
         """
         try:
-            await self._perform(workspace, target, action)
+            await self._perform(workspace, sight, action)
         except Rejected as error:
             # What we write is ours to get right: no edit of the Workspace need be the cure, but
             # the end of an admission policy may be, and of that nobody tells us.
-            theirs = action == ApplyChild("Deployment") and target and target.preset is None
+            judged = isinstance(action, Vet) or action == ApplyChild("Deployment")
+            theirs = judged and sight.model is not None and sight.model.preset is None
             reason = reasons.TEMPLATE_REJECTED if theirs else error.reason
             raise Blocked(reason, error.message) from error
 
-    async def _perform(self, workspace: Workspace, target: Target | None, action: Action) -> None:
+    async def _perform(self, workspace: Workspace, sight: Sight, action: Action) -> None:
         match action:
             case AddFinalizer() | RemoveFinalizer():
                 await self._set_finalizer(workspace, held=isinstance(action, AddFinalizer))
             case CreateClaims():
-                assert target is not None
-                await self._create_claims(workspace, target, action)
+                assert sight.target is not None
+                await self._create_claims(workspace, sight.target, action)
             case DeleteClaims():
                 await self._delete_claims(workspace, action.claims)
             case ReserveNode():
@@ -101,20 +99,15 @@ class Executor:
                 await self._release(workspace, action.names)
             case LabelNode():
                 await self._label(workspace, action.name)
-            case ApplyChild():
-                assert target is not None
-                await self._apply(workspace, target, action)
-            case RemoveChild():
-                kind = Service if action.kind == "Service" else Deployment
-                await self.client.delete(kind.RESOURCE, workspace.key)
-                log.info("child removed", kind=action.kind)
-            case Scale():
-                await self._scale(workspace, action.replicas)
+            case ApplyChild() | RemoveChild() | Scale() | Vet():
+                await self.children.carry_out(workspace, sight.model, action)
             case _:
                 assert_never(action)
 
     async def _set_finalizer(self, workspace: Workspace, *, held: bool) -> None:
         """Guarded by the resourceVersion, so that no other's finalizer is ever lost."""
+        if not held:
+            self.children.vetting.forget(workspace)
         meta = workspace.metadata
         others = [each for each in meta.finalizers if each != labels.WORKSPACE_FINALIZER]
         ours = [labels.WORKSPACE_FINALIZER] if held else []
@@ -224,40 +217,6 @@ class Executor:
     async def _patch_node(self, workspace: Workspace, name: str, patch: dict[str, Any]) -> None:
         written = await self.client.merge_patch(Node.RESOURCE, Key("", name), patch)
         self.hold(workspace.key, self.caches.nodes, Key("", name), written.resource_version)
-
-    # ---- children ----
-
-    async def _apply(self, workspace: Workspace, target: Target, action: ApplyChild) -> None:
-        view: type[Service | Deployment]
-        cache: Cache[Any]
-        if action.kind == "Service":
-            view, cache, manifest = Service, self.caches.services, service(workspace)
-        else:
-            view, cache = Deployment, self.caches.deployments
-            manifest = deployment(workspace, target.preset, self.writing.source)
-        if cache.get(workspace.key) is None:
-            await self._refuse_strangers(view, workspace)
-        written = await self.client.apply(view.RESOURCE, manifest, force=True)
-        self.hold(workspace.key, cache, workspace.key, written.resource_version)
-        log.info("child applied", kind=action.kind)
-
-    async def _refuse_strangers(self, view: type[KubeObject], workspace: Workspace) -> None:
-        """Applying would merge our fields into an object that somebody else made."""
-        found = await self.client.get(view, workspace.key)
-        if found is not None and owner_of(found, workspace) != "ours":
-            kind = view.RESOURCE.kind
-            raise Blocked(
-                reasons.NAME_TAKEN,
-                f"a {kind} {workspace.key} exists and is not ours. Delete it, or delete this "
-                "Workspace and give it another name.",
-                retry_after=60.0,
-            )
-
-    async def _scale(self, workspace: Workspace, replicas: int) -> None:
-        patch = {"spec": {"replicas": replicas}}
-        written = await self.client.merge_patch(Deployment.RESOURCE, workspace.key, patch)
-        self.hold(workspace.key, self.caches.deployments, workspace.key, written.resource_version)
-        log.info("deployment scaled", replicas=replicas)
 
 
 async def _all_of(calls: Iterable[Awaitable[None]]) -> None:

@@ -7,12 +7,15 @@ explained without a cluster.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
+
+from workspace_controller.manifests.model import WorkloadKind
 
 ClaimKind = Literal["Machine", "NodeClaim"]
 ClaimApi = Literal["auto", "machine", "nodeclaim", "byo"]
 """How nodes come; `auto` is what the cluster serves, Machine first; `byo`: the user brings them."""
-ChildKind = Literal["Service", "Deployment"]
+WORKLOADS: Final[tuple[WorkloadKind, ...]] = ("Deployment", "StatefulSet")
+ChildKind = Literal["Service", "HeadlessService", "Deployment", "StatefulSet"]
 Owner = Literal["absent", "ours", "previous", "foreign"]
 """Whose an object with the name of a child is: ours, a deleted Workspace's of our name, others'."""
 
@@ -83,7 +86,7 @@ class SlotRecord:
 
 @dataclass(frozen=True)
 class Child:
-    """A Service or Deployment of this Workspace."""
+    """One object that this Workspace may have to serve its model."""
 
     kind: ChildKind
     wanted: str = ""
@@ -92,11 +95,18 @@ class Child:
     """The hash that the object carries."""
     owner: Owner = "absent"
     deleting: bool = False
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its kind and name, for a sentence."""
+        kind = "Service" if self.kind == "HeadlessService" else self.kind
+        return f"{kind} {self.name}".rstrip()
 
 
 @dataclass(frozen=True)
 class Serving:
-    """How the Deployment is doing, in pods."""
+    """How the workload is doing, in pods."""
 
     asked: int = 0
     present: int = 0
@@ -134,6 +144,12 @@ class Observed:
     held: bool = True
     """Our finalizer is on the Workspace."""
     problem: Problem | None = None
+    awaits: Problem | None = None
+    """What the spec refers to and is not there yet: until it is, no node is asked for."""
+    vetted: bool = True
+    """Nothing that the user wrote could make the API server refuse the workload."""
+    look_again: float | None = None
+    """Seconds until what no watch shows has to be read again."""
     wanted: int = 1
     """Nodes that the Workspace is to have."""
     gpus: int = 1
@@ -229,6 +245,13 @@ class RemoveChild:
     """Delete a child."""
 
     kind: ChildKind
+    with_pods: bool = False
+    """Let it be there until its pods are gone, so that its successor finds their GPUs free."""
+
+
+@dataclass(frozen=True)
+class Vet:
+    """Have the API server judge the workload that is to be, before a node is paid for it."""
 
 
 @dataclass(frozen=True)
@@ -252,6 +275,7 @@ Action = (
     | LabelNode
     | ApplyChild
     | RemoveChild
+    | Vet
     | Scale
     | RemoveFinalizer
 )

@@ -17,6 +17,7 @@ from workspace_controller.workspaces.facts import (
     Finding,
     Node,
     Observed,
+    Problem,
 )
 from workspace_controller.workspaces.slots import Slot
 
@@ -120,7 +121,14 @@ def _on_plugins(seen: Observed, node: Node) -> Finding | None:
     return None
 
 
-def on_shortage(seen: Observed) -> Finding:
+def on_lack(seen: Observed) -> Finding:
+    """There are fewer nodes than wanted, and none is asked for."""
+    if seen.awaits is not None:
+        return _on_waiting(seen.awaits)
+    return _on_shortage(seen) if seen.byo else _on_no_claim_api()
+
+
+def _on_shortage(seen: Observed) -> Finding:
     """Too few nodes, in a cluster where the user brings them."""
     return Finding(
         "bad",
@@ -132,7 +140,16 @@ def on_shortage(seen: Observed) -> Finding:
     )
 
 
-def on_no_claim_api() -> Finding:
+def _on_waiting(awaits: Problem) -> Finding:
+    """Nodes are not asked for, because what is to run on them is not known yet."""
+    return Finding(
+        "pending",
+        reasons.RESOURCE_PENDING,
+        f"no node is asked for before this is there: {awaits.message}",
+    )
+
+
+def _on_no_claim_api() -> Finding:
     """The cluster serves neither kind of claim."""
     return Finding(
         "bad",

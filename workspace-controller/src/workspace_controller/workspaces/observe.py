@@ -1,7 +1,8 @@
 """Reads all that one pass needs to know, once, into one flat value.
 
-Invariant: everything comes from the caches, except the claims of a Workspace that is about to be
-let go: those are asked of the API server, because a cache may be late and a node costs money.
+Invariant: everything comes from the caches, with two exceptions that are asked of the API server:
+the claims of a Workspace that is about to be let go, because a cache may be late and a node costs
+money; and ConfigMaps, which are not cached.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,35 +12,38 @@ from typing import Any
 
 from controlkit.errors import Blocked, NotFound, Rejected
 from controlkit.kube.client import KubeClient
-from controlkit.kube.objects import Key, KubeObject, metadata_only
+from controlkit.kube.objects import Key, metadata_only
 from gpuapis import labels
-from gpuapis.core import Deployment, Node
+from gpuapis.core import Deployment, Node, StatefulSet
 from gpuapis.workspace import Phase, Workspace
 from workspace_controller.caches import FREE, OWNER, RESERVED, UID, Caches
 from workspace_controller.claims.dialects import VIEWS, AnyClaim, read
-from workspace_controller.manifests.deployment import deployment_digest
+from workspace_controller.manifests.model import Model
 from workspace_controller.manifests.ownership import (
     TOLERATIONS,
     keeps_away,
     owner_labels,
     selector_labels,
 )
-from workspace_controller.manifests.service import service_digest
+from workspace_controller.manifests.service import load_balanced, service_digest
 from workspace_controller.manifests.template_pod import tolerations
+from workspace_controller.manifests.workload import workload_digest
 from workspace_controller.workspaces import facts, reasons
+from workspace_controller.workspaces.children import as_it_runs
+from workspace_controller.workspaces.children import children as all_children
 from workspace_controller.workspaces.facts import (
-    Child,
     ClaimApi,
     ClaimKind,
     Observed,
-    Owner,
     Problem,
     Serving,
     SlotRecord,
 )
 from workspace_controller.workspaces.phases import phases
 from workspace_controller.workspaces.pods import busy_with, troubles
+from workspace_controller.workspaces.sources import SourceReader, Sources
 from workspace_controller.workspaces.target import Knowledge, Target, resolve
+from workspace_controller.workspaces.vetting import Vetting, written_by_user
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Sight:
     seen: Observed
     target: Target | None
     """None when the Workspace cannot be served."""
+    model: Model | None
+    """What is to be served, with all that it refers to; None with `target`."""
     phases: tuple[Phase, ...]
 
 
@@ -60,6 +66,8 @@ class Observer:
     caches: Caches
     knowledge: Knowledge
     claim_api: ClaimApi
+    sources: SourceReader
+    vetting: Vetting
     now: Callable[[], datetime]
 
     async def observe(self, workspace: Workspace) -> Sight:
@@ -73,12 +81,19 @@ class Observer:
         reserved = self.caches.nodes.by_index(RESERVED, workspace.metadata.uid)
         pods = self.caches.pods.by_index(OWNER, str(workspace.key))
         served = target if isinstance(target, Target) else None
+        asked = served is not None and not workspace.deleting
+        sources = await self.sources.find(workspace) if asked else Sources()
+        model = self._model(workspace, served, sources) if served else None
+        children = all_children(self.caches, workspace, model, frozen=sources.missing is not None)
         seen = Observed(
             now=now,
             uid=workspace.metadata.uid,
             deleting_since=workspace.metadata.deletion_timestamp,
             held=labels.WORKSPACE_FINALIZER in workspace.metadata.finalizers,
             problem=target if isinstance(target, Problem) else None,
+            awaits=sources.missing,
+            vetted=model is None or self._vetted(workspace, model),
+            look_again=sources.look_again,
             wanted=workspace.resource.count,
             gpus=served.gpus if served is not None else 1,
             claim_kind=self._claim_kind(),
@@ -89,15 +104,51 @@ class Observer:
             reserved=tuple(sorted(node.metadata.name for node in reserved if not node.deleting)),
             adoptable=self._adoptable(workspace, served),
             records=_records(workspace),
-            children=self._children(workspace, served),
-            serving=_serving(self.caches.deployments.get(workspace.key)),
+            children=children,
+            serving=_serving(self._workload(workspace.key)),
             pods=troubles(pods),
             loading=busy_with(pods),
             once_ready=workspace.status.state in ("Ready", "NotReady"),
-            address=_address(workspace) if served is not None else "",
+            address=self._address(workspace, model) if model is not None else "",
         )
         created = workspace.metadata.creation_timestamp or now
-        return Sight(seen, served, phases(created, seen.claims, pods))
+        return Sight(seen, served, model, phases(created, seen.claims, pods))
+
+    def _model(self, workspace: Workspace, target: Target, sources: Sources) -> Model:
+        model = Model(
+            preset=target.preset,
+            nodes=workspace.resource.count if target.spread else 1,
+            gpus=target.gpus if target.spread or target.preset is None else target.preset.gpus,
+            adapters=sources.adapters,
+            config=sources.config,
+        )
+        return as_it_runs(self.caches, workspace, model)
+
+    def _vetted(self, workspace: Workspace, model: Model) -> bool:
+        """Whether the API server can be trusted to take the workload."""
+        if not written_by_user(model):
+            return True
+        digest = workload_digest(workspace, model)
+        running = self._workload(workspace.key)
+        carried = running.metadata.annotations.get(labels.SPEC_HASH) if running else None
+        return carried == digest or self.vetting.has_passed(workspace, digest)
+
+    def _workload(self, key: Key) -> Deployment | StatefulSet | None:
+        return self.caches.deployments.get(key) or self.caches.stateful_sets.get(key)
+
+    def _address(self, workspace: Workspace, model: Model) -> str:
+        """Where the model answers, in a sentence."""
+        if not service_digest(workspace, model):
+            return "the pods are ready"
+        inside = f"http://{workspace.key.name}.{workspace.key.namespace}.svc"
+        if not load_balanced(workspace):
+            return f"the model answers at {inside}"
+        found = self.caches.services.get(workspace.key)
+        ways = found.status.load_balancer.ingress if found is not None else ()
+        outside = ", ".join(f"http://{each.hostname or each.ip}" for each in ways)
+        return f"the model answers at {inside}, and from outside the cluster " + (
+            f"at {outside}" if outside else "when the cloud has made the load balancer"
+        )
 
     def _claim_kind(self) -> ClaimKind | None:
         """The kind of claim to create: what is configured, as far as it is served."""
@@ -194,44 +245,8 @@ class Observer:
         made = (labels.PROVISIONER_NAME, labels.NODEPOOL)
         return not self.knowledge.byo and any(mark in node.metadata.labels for mark in made)
 
-    def _children(self, workspace: Workspace, target: Target | None) -> tuple[Child, ...]:
-        """Service and Deployment: as found, and as they should be where that can be known."""
-        known = target is not None
-        service = self.caches.services.get(workspace.key)
-        deployment = self.caches.deployments.get(workspace.key)
-        service_wanted = service_digest(workspace) if known else ""
-        deployment_wanted = deployment_digest(workspace) if known else ""
-        return (
-            _child("Service", service_wanted, service, workspace),
-            _child("Deployment", deployment_wanted, deployment, workspace),
-        )
 
-
-def _child(
-    kind: facts.ChildKind, wanted: str, found: KubeObject | None, workspace: Workspace
-) -> Child:
-    if found is None:
-        return Child(kind, wanted)
-    return Child(
-        kind,
-        wanted,
-        found.metadata.annotations.get(labels.SPEC_HASH, ""),
-        owner_of(found, workspace),
-        found.deleting,
-    )
-
-
-def owner_of(found: KubeObject, workspace: Workspace) -> Owner:
-    """Whose an object is that has the name of a Workspace's child."""
-    for owner in found.metadata.owner_references:
-        if owner.uid == workspace.metadata.uid:
-            return "ours"
-        if owner.kind == Workspace.RESOURCE.kind and owner.name == workspace.metadata.name:
-            return "previous"
-    return "foreign"
-
-
-def _serving(found: Deployment | None) -> Serving:
+def _serving(found: Deployment | StatefulSet | None) -> Serving:
     if found is None:
         return Serving()
     refusals = [
@@ -287,9 +302,3 @@ def _records(workspace: Workspace) -> tuple[SlotRecord, ...]:
         )
         for slot in workspace.status.slots
     )
-
-
-def _address(workspace: Workspace) -> str:
-    if not service_digest(workspace):
-        return "the pods are ready"
-    return f"the model answers at http://{workspace.key.name}.{workspace.key.namespace}.svc"

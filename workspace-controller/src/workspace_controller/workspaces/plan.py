@@ -11,9 +11,11 @@ from typing import Final
 
 from workspace_controller.workspaces import findings, reasons
 from workspace_controller.workspaces.facts import (
+    WORKLOADS,
     Action,
     AddFinalizer,
     ApplyChild,
+    Child,
     CreateClaims,
     DeleteClaims,
     Finding,
@@ -21,6 +23,7 @@ from workspace_controller.workspaces.facts import (
     Node,
     Observed,
     Plan,
+    Problem,
     ReleaseNodes,
     RemoveChild,
     RemoveFinalizer,
@@ -28,6 +31,7 @@ from workspace_controller.workspaces.facts import (
     ReserveNode,
     Scale,
     SlotRecord,
+    Vet,
 )
 from workspace_controller.workspaces.slots import Slots, assign
 
@@ -61,7 +65,7 @@ def decide(seen: Observed) -> Plan:
     serve = _serve(seen, supply)
     inference = _inference(seen, supply)
     return Plan(
-        actions=hold + supply.actions + serve,
+        actions=(*_vet(seen, supply.actions + serve), *hold, *supply.actions, *serve),
         report=Report(
             claims=supply.claims,
             claim_kind=findings.kind_in_use(seen),
@@ -71,8 +75,17 @@ def decide(seen: Observed) -> Plan:
             nodes=supply.nodes,
             records=supply.records,
         ),
-        look_again=supply.look_again,
+        look_again=min((t for t in (supply.look_again, seen.look_again) if t), default=None),
     )
+
+
+def _vet(seen: Observed, actions: Iterable[Action]) -> tuple[Action, ...]:
+    """The API server's word comes before what costs money or takes away what serves."""
+    grave = any(
+        isinstance(each, CreateClaims) or (isinstance(each, RemoveChild) and each.with_pods)
+        for each in actions
+    )
+    return (Vet(),) if grave and not seen.vetted else ()
 
 
 # ---- the end ----
@@ -142,7 +155,7 @@ def _supply(seen: Observed) -> _Supply:
     """Covers the wanted number with reserved nodes first, free nodes next, claims for the rest."""
     reserved = seen.reserved[: seen.wanted]
     shortage = seen.wanted - len(reserved) - sum(claim.live for claim in seen.claims)
-    adopted = seen.adoptable[: max(0, shortage)]
+    adopted = seen.adoptable[: max(0, shortage)] if seen.awaits is None else ()
     rest = seen.wanted - len(reserved) - len(adopted)
     slots = assign(seen, rest)
     claims = [slot.claim for slot in slots.filled if slot.claim is not None]
@@ -200,7 +213,7 @@ def _resource(
     seen: Observed, slots: Slots, rest: int, reserved: tuple[str, ...], usable: list[Node]
 ) -> Finding:
     if len(slots.filled) < rest:
-        return findings.on_shortage(seen) if seen.byo else findings.on_no_claim_api()
+        return findings.on_lack(seen)
     claims = findings.on_claims(seen, slots.filled)
     if claims.outlook == "pending":
         return findings.on_preparation(seen, slots.filled) or claims
@@ -232,20 +245,40 @@ def _supply_alarm(seen: Observed, slots: Slots, rest: int) -> float | None:
 def _serve(seen: Observed, supply: _Supply) -> tuple[Action, ...]:
     """Brings the children to what they should be, once there are nodes to run on."""
     blocked = any(child.owner in ("foreign", "previous") for child in seen.children)
-    exists = any(child.kind == "Deployment" and child.owner == "ours" for child in seen.children)
+    exists = any(_is_our_workload(child) for child in seen.children)
     if blocked or not (exists or supply.resource.outlook == "good"):
         return ()
-    actions: list[Action] = []
-    for child in seen.children:
-        if child.deleting:
-            continue  # gone soon; its end wakes us, and then it is applied anew
-        if child.wanted and child.wanted != child.found:
-            actions.append(ApplyChild(child.kind))
-        elif not child.wanted and child.owner == "ours":
-            actions.append(RemoveChild(child.kind))
-        elif child.kind == "Deployment" and _to_be_scaled(seen, supply):
-            actions.append(Scale(seen.wanted))
-    return tuple(actions)
+    changes = (_change(seen, supply, child) for child in seen.children)
+    return tuple(change for change in changes if change is not None)
+
+
+def _change(seen: Observed, supply: _Supply, child: Child) -> Action | None:
+    """What a child needs done; None when nothing does, or something else must happen first."""
+    if child.deleting:
+        return None  # gone soon; its end wakes us, and then it is applied anew
+    workload = child.kind in WORKLOADS
+    if not child.wanted:
+        return RemoveChild(child.kind, with_pods=workload) if child.owner == "ours" else None
+    if child.wanted == child.found:
+        scale = child.kind == "Deployment" and _to_be_scaled(seen, supply)
+        return Scale(seen.wanted) if scale else None
+    if not workload:
+        return ApplyChild(child.kind)
+    return _changed_workload(seen, supply, child)
+
+
+def _changed_workload(seen: Observed, supply: _Supply, child: Child) -> Action | None:
+    """A Deployment is rolled; a StatefulSet, whose pods are one, and another kind have to go."""
+    if any(_is_our_workload(other) for other in seen.children if other is not child):
+        return None  # two would want the same GPUs
+    if child.kind == "StatefulSet" and child.owner == "ours":
+        lacks_nodes = seen.serving.asked < seen.wanted and supply.resource.outlook != "good"
+        return None if lacks_nodes else RemoveChild(child.kind, with_pods=True)
+    return ApplyChild(child.kind)
+
+
+def _is_our_workload(child: Child) -> bool:
+    return child.kind in WORKLOADS and child.owner == "ours"
 
 
 def _to_be_scaled(seen: Observed, supply: _Supply) -> bool:
@@ -256,29 +289,64 @@ def _to_be_scaled(seen: Observed, supply: _Supply) -> bool:
 
 
 def _inference(seen: Observed, supply: _Supply) -> Finding:
+    ours = [child for child in seen.children if _is_our_workload(child)]
+    if (taken := _names_taken(seen)) is not None:
+        return taken
+    if not ours:
+        return _not_begun(seen, supply)
+    if seen.awaits is not None:
+        return _held_up(seen, supply, seen.awaits)
+    return _being_changed(seen, ours) or _pods(seen, supply)
+
+
+def _names_taken(seen: Observed) -> Finding | None:
+    """Whose objects have the names of ours."""
     for child in seen.children:
         if child.owner == "foreign":
             return Finding(
                 "bad",
                 reasons.NAME_TAKEN,
-                f"a {child.kind} of this name exists and is not ours. Delete it, or delete this "
-                "Workspace and give it another name.",
+                f"a {child.title} exists and is not ours. Delete it, or delete this Workspace and "
+                "give it another name.",
             )
         if child.owner == "previous":
             return Finding(
                 "pending",
                 reasons.INFERENCE_PENDING,
-                f"waiting until the {child.kind} of an earlier Workspace of this name is gone",
+                f"waiting until the {child.title} of an earlier Workspace of this name is gone",
             )
-    if not any(child.kind == "Deployment" and child.owner == "ours" for child in seen.children):
-        waits = supply.resource.outlook != "good"
-        message = "waits for ResourceReady" if waits else "the Deployment is being created"
+    return None
+
+
+def _being_changed(seen: Observed, ours: list[Child]) -> Finding | None:
+    """What does not yet answer to the spec."""
+    leaving = [child.kind for child in ours if not child.wanted]
+    if leaving:
+        message = f"the {leaving[0]} ends, and what replaces it comes when its pods are gone"
         return Finding("pending", reasons.INFERENCE_PENDING, message)
-    behind = [c.kind for c in seen.children if c.wanted and c.wanted != c.found]
+    behind = [child.kind for child in seen.children if child.wanted and child.wanted != child.found]
     if behind:
         message = f"the {' and the '.join(behind)} is being brought up to date"
         return Finding("pending", reasons.INFERENCE_PENDING, message)
-    return _pods(seen, supply)
+    return None
+
+
+def _not_begun(seen: Observed, supply: _Supply) -> Finding:
+    if seen.awaits is not None:
+        return Finding("bad", seen.awaits.reason, seen.awaits.message)
+    if supply.resource.outlook != "good":
+        return Finding("pending", reasons.INFERENCE_PENDING, "waits for ResourceReady")
+    kind = next(c.kind for c in seen.children if c.kind in WORKLOADS and c.wanted)
+    return Finding("pending", reasons.INFERENCE_PENDING, f"the {kind} is being created")
+
+
+def _held_up(seen: Observed, supply: _Supply, awaits: Problem) -> Finding:
+    """What serves goes on from what it was built from; what is missing is said all the same."""
+    found = _pods(seen, supply)
+    reason = found.reason if found.outlook == "good" else awaits.reason
+    return Finding(
+        found.outlook, reason, f"{found.message}. No edit takes effect: {awaits.message}"
+    )
 
 
 def _pods(seen: Observed, supply: _Supply) -> Finding:

@@ -64,7 +64,8 @@ class Slots:
 def assign(seen: Observed, number: int) -> Slots:
     """Spreads the claims over `number` slots, lowest slots first, and decides for each.
 
-    Where the cluster serves no claims, slots without one stay out of `filled`.
+    Where the cluster serves no claims, or the Workspace awaits something, slots without one stay out
+    of `filled`.
     """
     holders, duplicates = _holders([claim for claim in seen.claims if claim.live])
     kept = sorted(holders)[:number]
@@ -76,7 +77,7 @@ def assign(seen: Observed, number: int) -> Slots:
         if not claim.live and claim.ours
     }
     filled = [_keep(seen, slot, holders[slot], records.get(slot)) for slot in kept]
-    if seen.claim_kind is not None:
+    if seen.claim_kind is not None and seen.awaits is None:
         filled += [
             _fill(seen, slot, records.get(slot), leaving.get(slot))
             for slot in vacant[: number - len(kept)]

@@ -17,8 +17,8 @@ from controlkit.kube.objects import Condition
 from gpuapis.workspace import Phase, SlotStatus, Workspace, WorkspaceStatus
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.events import Events
-from workspace_controller.workspaces.execute import Hold
 from workspace_controller.workspaces.facts import Finding, Report, SlotRecord
+from workspace_controller.workspaces.holding import Hold
 from workspace_controller.workspaces.phases import READY, with_ready
 
 Status = Literal["True", "False", "Unknown"]

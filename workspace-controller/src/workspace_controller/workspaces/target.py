@@ -4,14 +4,18 @@ Invariant: the same spec, catalogue and table give the same target; what cannot 
 `Problem` with a sentence, never an exception.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 
-from gpuapis.workspace import Workspace
+from gpuapis import labels
+from gpuapis.workspace import PresetSpec, Workspace
+from workspace_controller.manifests.adapters import adapters_problem
 from workspace_controller.manifests.ownership import selector_labels
 from workspace_controller.manifests.template_pod import template_problem
 from workspace_controller.presets.catalog import Catalog, Preset
-from workspace_controller.skus.fit import cheapest
+from workspace_controller.skus.fit import cheapest, misfits
 from workspace_controller.skus.table import SkuTable
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.facts import Problem
@@ -29,6 +33,8 @@ class Target:
     """GPUs that each node must offer."""
     disk: str
     """Disk that each node must have, as a quantity; "0" for the provider's default."""
+    spread: bool = False
+    """One node is too small, so that all of them together run one copy of the model."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +52,45 @@ def resolve(workspace: Workspace, knowledge: Knowledge, today: date) -> Target |
     inference = workspace.inference
     if inference is None:
         return Problem(reasons.NOT_SERVED, TUNING_NOT_SERVED)
-    unusable = selector_problem(workspace)
+    unusable = selector_problem(workspace) or _parts_problem(workspace)
     if unusable is not None:
         return unusable
     if inference.preset is None:
         return _template(workspace, knowledge, today)
-    preset = knowledge.catalog.find(inference.preset.name)
+    return _preset(workspace, inference.preset, knowledge, today)
+
+
+def _preset(
+    workspace: Workspace, asked: PresetSpec, knowledge: Knowledge, today: date
+) -> Target | Problem:
+    preset = knowledge.catalog.find(asked.name)
     if preset is None:
-        unknown = unknown_preset(inference.preset.name, knowledge.catalog)
-        return Problem(reasons.PRESET_UNKNOWN, unknown)
-    if inference.preset.access_mode == "private" and not inference.preset.preset_options.image:
+        return Problem(reasons.PRESET_UNKNOWN, unknown_preset(asked.name, knowledge.catalog))
+    if asked.access_mode == "private" and not asked.preset_options.image:
         return Problem(reasons.IMAGE_MISSING, PRIVATE_NEEDS_IMAGE)
-    return _sized(workspace, preset, knowledge, today)
+    target = _sized(workspace, preset, knowledge, today)
+    if isinstance(target, Target) and target.spread and len(workspace.metadata.name) > LONGEST_NAME:
+        return Problem(reasons.NAME_TOO_LONG, LONG_NAME)
+    return target
+
+
+def _parts_problem(workspace: Workspace) -> Problem | None:
+    """What is wrong with the parts beside preset and template."""
+    assert workspace.inference is not None
+    inference = workspace.inference
+    unusable = adapters_problem(inference)
+    if unusable is not None:
+        return Problem(reasons.ADAPTER_UNUSABLE, unusable)
+    if inference.config is not None and inference.preset is None:
+        return Problem(reasons.CONFIG_NOT_READY, CONFIG_NEEDS_PRESET)
+    version = workspace.metadata.annotations.get(labels.UPGRADE_TO_VERSION)
+    if version is not None and TAG.fullmatch(version) is None:
+        return Problem(
+            reasons.VERSION_UNUSABLE,
+            f"annotation {labels.UPGRADE_TO_VERSION} {version!r} is no image tag: name a version of "
+            "the runtime, such as 0.2.0",
+        )
+    return None
 
 
 def _template(workspace: Workspace, knowledge: Knowledge, today: date) -> Target | Problem:
@@ -68,6 +101,16 @@ def _template(workspace: Workspace, knowledge: Knowledge, today: date) -> Target
     return _sized(workspace, None, knowledge, today)
 
 
+TAG: Final = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
+LONGEST_NAME: Final = 52
+LONG_NAME: Final = (
+    f"metadata.name is longer than {LONGEST_NAME} characters, which is too long for a model that "
+    "is spread over several nodes: its pods carry the name with more behind it"
+)
+CONFIG_NEEDS_PRESET = (
+    "inference.config is for presets: the server of inference.template has to read its settings "
+    "itself, from a volume of the template"
+)
 TUNING_NOT_SERVED = "tuning is not served by this version: only inference is"
 PRIVATE_NEEDS_IMAGE = (
     "inference.preset.presetOptions.image is empty: a private preset needs the image that holds "
@@ -123,7 +166,9 @@ def _sized(
     fallback = preset.gpus if preset is not None else 1
     sku = knowledge.skus.find(asked) if asked else None
     if sku is not None:
-        return Target(preset, sku.name, fallback if knowledge.byo else sku.gpus, disk)
+        spread = workspace.resource.count > 1 and preset is not None and bool(misfits(preset, sku))
+        gpus = fallback if knowledge.byo and not spread else sku.gpus
+        return Target(preset, sku.name, gpus, disk, spread)
     if knowledge.byo or (asked and knowledge.skus.may_exist(asked)):
         return Target(preset, asked, fallback, disk)
     if asked:
