@@ -20,7 +20,7 @@ from sandbox import hub
 
 from runtimes.failure import Exit
 from runtimes.serving import __main__ as serving
-from runtimes.serving.__main__ import leave_word
+from runtimes.termination import leave_word
 
 PINNED = "0123456789abcdef0123456789abcdef01234567"
 

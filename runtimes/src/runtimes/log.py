@@ -1,4 +1,4 @@
-"""One JSON object per line on stdout, for our own events and for those of every library.
+"""One JSON object per line, for our own events and for those of every library.
 
 No line ever holds a prompt or an answer: events are constant sentences, data are keys.
 """
@@ -7,7 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -15,15 +15,18 @@ import structlog
 QUIET = ("httpcore", "httpx", "httpx2", "huggingface_hub", "transformers", "uvicorn", "accelerate")
 
 
-def configure(level: str) -> None:
-    """Route structlog, the standard library and Python warnings through one JSON chain."""
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Route structlog, the standard library and Python warnings through one JSON chain.
+
+    `stream` is stdout unless that is where a program's answer goes.
+    """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         structlog.processors.format_exc_info,
     ]
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

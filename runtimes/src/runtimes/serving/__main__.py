@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import structlog
 
@@ -16,8 +15,7 @@ from runtimes.serving.bring_up import transformers_engine
 from runtimes.serving.server import Server, listen
 from runtimes.serving.settings import Settings
 from runtimes.serving.sources import read
-
-TERMINATION_BYTES = 4096  # Kubernetes keeps no more
+from runtimes.termination import leave_word
 
 log = structlog.get_logger(__name__)
 
@@ -66,15 +64,6 @@ def _cause(error: Exception) -> str:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return f"{type(error).__name__}: {error}"
-
-
-def leave_word(file: Path, reason: str) -> None:
-    """Write the reason where Kubernetes shows it; there is no such file outside a pod."""
-    if file.exists():
-        try:
-            file.write_bytes(reason.encode()[:TERMINATION_BYTES])
-        except OSError as error:
-            log.warning("the termination message cannot be written", error=str(error))
 
 
 if __name__ == "__main__":
