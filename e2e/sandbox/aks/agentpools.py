@@ -5,20 +5,20 @@ so two calls never see half of each other.
 """
 
 import json
-from collections.abc import Sequence
 from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
 
 from sandbox.aks.calls import Call
+from sandbox.aks.capacity import Placement, place
 from sandbox.aks.errors import ArmError, known_error
-from sandbox.aks.faults import Fault
 from sandbox.aks.operations import Operations
 from sandbox.aks.planning import new_pool
 from sandbox.aks.records import Operation, OperationKind, Pool
 from sandbox.aks.rules import admitted
 from sandbox.aks.skus import Sku
-from sandbox.aks.usage import over_quota, place
+from sandbox.aks.trouble import Trouble, trouble_of
+from sandbox.aks.usage import over_quota
 from sandbox.aks.wire import (
     cluster_json,
     machine_json,
@@ -46,18 +46,13 @@ class AgentPools:
         self._check_idle(existing)
         settings, location = self._world.settings, self._world.cluster.location
         properties, sku = admitted(call.pool, wanted, existing, settings, location)
-        if existing is None and len(self._world.pools) >= settings.max_pools:
-            raise known_error("pool-limit", limit=settings.max_pools)
-        more = self._missing(existing, properties)
-        failure = self._late_failure(sku, more, properties)
-        zones = self._zones(sku, more, properties) if failure is None else [None] * more
-        if isinstance(zones, ArmError):
-            failure, zones = zones, [None] * more
-        faults = self._strike(call)
+        self._check_limits(existing, properties)
+        placement = self._placed(existing, sku, properties)
+        trouble = self._strike(call)
         pool = existing or new_pool(call.pool, properties, self._world.now())
         kind = _kind(existing, properties)
         pool.properties = properties
-        operation = self._operations.put(pool, kind, zones, failure, faults)
+        operation = self._operations.put(pool, kind, placement, trouble)
         return self._accepted_resource(call, pool, operation, 201 if existing is None else 200)
 
     def get(self, call: Call) -> Response:
@@ -116,6 +111,9 @@ class AgentPools:
             raise _bad_machines("it must list the names of one or more machines.")
         if strange := [name for name in names if name not in known]:
             raise _bad_machines(f"agent pool {pool.name} has no machine {strange[0]!r}.")
+        left = pool.count - len(set(names))
+        if pool.system and left < 1:
+            raise _bad_machines("a system pool keeps at least one machine.")
         operation = self._operations.delete_machines(pool, names, self._strike(call))
         return self._accepted(call, operation)
 
@@ -165,11 +163,11 @@ class AgentPools:
             raise known_error("pool-not-found", pool=call.pool, cluster=self._world.cluster.name)
         return pool
 
-    def _strike(self, call: Call) -> Sequence[Fault]:
-        """Returns the faults for the operation that this call is about to begin."""
+    def _strike(self, call: Call) -> Trouble:
+        """Returns what faults do to the operation that this call is about to begin."""
         faults = self._world.strike(call.verb, call.pool, request=False)
         call.faults += [fault.id for fault in faults]
-        return faults
+        return trouble_of(faults, self._world.facts(call.verb, call.pool, call.body))
 
     def _check_preconditions(self, call: Call, pool: Pool | None) -> None:
         if call.header("if-none-match") == "*" and pool is not None:
@@ -189,6 +187,16 @@ class AgentPools:
             name = "in-progress-create" if pool.state == "Creating" else "in-progress"
             raise known_error(name, pool=pool.name, state=pool.state)
 
+    def _check_limits(self, existing: Pool | None, properties: dict[str, Any]) -> None:
+        pools, settings = self._world.pools, self._world.settings
+        if existing is None and len(pools) >= settings.max_pools:
+            raise known_error("pool-limit", limit=settings.max_pools)
+        others = sum(pool.count for pool in pools.values() if pool is not existing)
+        wanted = others + int(properties["count"])
+        before = others + existing.count if existing else others
+        if wanted > max(before, settings.max_nodes):
+            raise known_error("node-limit", needed=wanted, limit=settings.max_nodes)
+
     def _missing(self, existing: Pool | None, properties: dict[str, Any]) -> int:
         """Returns how many VMs have to be added."""
         count = int(properties["count"])
@@ -198,27 +206,23 @@ class AgentPools:
             return 0  # its VMs are the sandbox's own
         return max(0, count - len(existing.standing()))
 
-    def _late_failure(self, sku: Sku, more: int, properties: dict[str, Any]) -> ArmError | None:
-        """Returns an excess of quota that shows later; one that shows at once is raised."""
+    def _placed(self, existing: Pool | None, sku: Sku, properties: dict[str, Any]) -> Placement:
+        """Returns where the VMs go that have to be added, and what fails them later.
+
+        Raises:
+            ArmError: the quota is exceeded, and shows at once.
+        """
+        world, settings = self._world, self._world.settings
+        pools, region = world.pools.values(), world.cluster.location
         spot = properties.get("scaleSetPriority") == "Spot"
-        excess = over_quota(
-            self._world.settings,
-            self._world.pools.values(),
-            sku,
-            more,
-            spot=spot,
-            region=self._world.cluster.location,
-        )
+        more = self._missing(existing, properties)
+        excess = over_quota(settings.quota, pools, sku, more, spot=spot, region=region)
         if excess is not None and excess.shape == "flat":
             raise excess
-        return excess
-
-    def _zones(
-        self, sku: Sku, more: int, properties: dict[str, Any]
-    ) -> Sequence[str | None] | ArmError:
+        if excess is not None:
+            return Placement((), excess)
         zones = properties.get("availabilityZones") or ()
-        spot = properties.get("scaleSetPriority") == "Spot"
-        return place(self._world.settings, sku, zones, more, spot=spot) if more else []
+        return place(settings, pools, sku, zones, more, into=existing, spot=spot)
 
     def _accepted_resource(
         self, call: Call, pool: Pool, operation: Operation, status: int

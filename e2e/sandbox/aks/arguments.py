@@ -193,13 +193,14 @@ def _add_time(parser: argparse.ArgumentParser) -> None:
     )
     for name, text in (
         ("join", "from the accepted PUT to a registered Node"),
+        ("join-spread", "by how much later, at most, each further VM of one PUT registers"),
         ("ready", "from the registered Node to a Ready one"),
         ("gpu", "from the Ready Node to nvidia.com/gpu in its status"),
         ("operation", "from the accepted PUT to its end"),
         ("update", "of a PUT that adds and removes no VM"),
         ("remove", "from an accepted DELETE to its end"),
     ):
-        value = getattr(known, name)
+        value = getattr(known, name.replace("-", "_"))
         default = "when its Nodes are Ready" if value is None else f"{value:g}"
         time.add_argument(
             f"--{name}-seconds", type=float, default=value, metavar="N", help=f"{text} ({default})"
@@ -209,7 +210,7 @@ def _add_time(parser: argparse.ArgumentParser) -> None:
 def _settings(given: argparse.Namespace) -> Settings:
     timings = {
         name: getattr(given, f"{name}_seconds")
-        for name in ("join", "ready", "gpu", "operation", "update", "remove")
+        for name in ("join", "join_spread", "ready", "gpu", "operation", "update", "remove")
     }
     return Settings.model_validate(
         {

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from sandbox.aks.agentpools import AgentPools
 from sandbox.aks.buckets import CLUSTER, LIMITS, OPERATION, OTHER, PUT_POOL
 from sandbox.aks.calls import Call, CallLog
+from sandbox.aks.compute import Compute
 from sandbox.aks.errors import ArmError, known_error
 from sandbox.aks.faults import Fault
 from sandbox.aks.identity import Tokens
@@ -24,12 +25,18 @@ from sandbox.aks.world import World
 
 API_VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 BUCKET_OF: Final = {"PUT": PUT_POOL, "OPERATION": OPERATION, "CLUSTER": CLUSTER}
+REGIONAL: Final = frozenset({"OPERATION", "USAGES", "SKUS"})
+"""Calls that name no resource group and no cluster."""
+COMPUTE: Final = frozenset({"USAGES", "SKUS"})
+"""Calls of another service, whose limits are its own and far away."""
 
 
 class Arm:
     """Answers the calls of Azure's clients."""
 
-    def __init__(self, world: World, pools: AgentPools, log: CallLog, tokens: Tokens) -> None:
+    def __init__(
+        self, world: World, pools: AgentPools, compute: Compute, log: CallLog, tokens: Tokens
+    ) -> None:
         self._world = world
         self._log = log
         self._tokens = tokens
@@ -45,6 +52,8 @@ class Arm:
             "MACHINES": pools.machines,
             "OPERATION": pools.operation,
             "CLUSTER": pools.cluster,
+            "USAGES": compute.usages,
+            "SKUS": compute.skus,
         }
 
     async def handle(self, request: Request) -> Response:
@@ -121,7 +130,7 @@ class Arm:
         cluster, names = self._world.cluster, call.names
         if names["subscription"].lower() != cluster.subscription.lower():
             raise known_error("subscription-not-found", wanted=names["subscription"])
-        if call.verb == "OPERATION":
+        if call.verb in REGIONAL:
             return
         if names["group"].lower() != cluster.resource_group.lower():
             raise known_error("group-not-found", wanted=names["group"])
@@ -129,6 +138,8 @@ class Arm:
             raise known_error("cluster-not-found", wanted=names["cluster"], group=names["group"])
 
     def _throttle(self, call: Call) -> None:
+        if call.verb in COMPUTE:
+            return
         bucket = BUCKET_OF.get(call.verb, OTHER)
         wait = self._world.take_token(bucket)
         if wait is not None:
@@ -140,15 +151,8 @@ class Arm:
             )
 
     def _fault_error(self, call: Call, fault: Fault) -> ArmError:
-        cluster = self._world.cluster
-        return fault.answer(
-            pool=call.pool,
-            region=cluster.location,
-            cluster=cluster.name,
-            client=cluster.client,
-            subscription=cluster.subscription,
-            scope=f"{cluster.id}/agentPools/{call.pool}",
-        )
+        facts = self._world.facts(call.verb, call.pool, call.body)
+        return fault.answer(handler=LIMITS[BUCKET_OF.get(call.verb, OTHER)].handler, **facts)
 
     def _refusal(self, error: ArmError) -> Response:
         headers = dict(error.headers)

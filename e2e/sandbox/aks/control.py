@@ -155,7 +155,7 @@ class Control:
         pool = self._pool(request)
         if pool.name == SYSTEM_POOL:
             raise ControlRefusalError(409, "pool: the cluster's own system pool can't go")
-        self._operations.delete(pool, (), at_once=True)
+        self._operations.delete(pool, at_once=True)
         return Response(status_code=202)
 
     async def _evict(self, request: Request) -> Response:
@@ -239,7 +239,7 @@ class Control:
         world = self._world
         for pool in list(world.pools.values()):
             if pool.name != SYSTEM_POOL:
-                self._operations.delete(pool, (), at_once=True)
+                self._operations.delete(pool, at_once=True)
         try:
             async with asyncio.timeout(RESET_SECONDS):
                 while set(world.pools) - {SYSTEM_POOL}:

@@ -19,6 +19,7 @@ from controlkit.clock import Clock, SystemClock
 from sandbox.aks.agentpools import AgentPools
 from sandbox.aks.arm import Arm
 from sandbox.aks.calls import CallLog
+from sandbox.aks.compute import Compute
 from sandbox.aks.control import Control
 from sandbox.aks.identity import Tokens, instance_discovery, openid_configuration
 from sandbox.aks.operations import Operations
@@ -92,7 +93,7 @@ def application(world: World, operations: Operations, *, open_control: bool) -> 
     """Builds the web application: health, discovery, control API, and ARM for all the rest."""
     calls = CallLog(world.store)
     pools = AgentPools(world, operations)
-    arm = Arm(world, pools, calls, Tokens(world))
+    arm = Arm(world, pools, Compute(world), calls, Tokens(world))
     control = Control(world, operations, calls, open_to_all=open_control)
 
     async def healthy(_: Request) -> Response:

@@ -27,6 +27,7 @@ class Entry(BaseModel):
     source: str
     status: int = 400
     number: int = 0
+    subcode: str = ""
     details: tuple[str, ...] = ()
     vms: bool = False
     retry_after: int | None = None
@@ -102,7 +103,7 @@ def _body(entry: Entry, message: str, target: str) -> dict[str, Any]:
             "error_codes": [entry.number],
         }
     if entry.shape == "flat":
-        body = {"code": entry.code, "details": None, "message": message, "subcode": ""}
+        body = {"code": entry.code, "details": None, "message": message, "subcode": entry.subcode}
         return {**body, "target": target} if target else body
     details = [{"code": code, "message": message} for code in entry.details]
     return {

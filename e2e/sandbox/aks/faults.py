@@ -24,6 +24,8 @@ Verb = Literal[
     "MACHINES",
     "OPERATION",
     "CLUSTER",
+    "USAGES",
+    "SKUS",
     "OTHER",
     "*",
 ]
@@ -95,6 +97,8 @@ class Fault(Document):
         Raises:
             UnknownErrorNameError: `error` names none of the catalogue.
         """
+        if self.retry_after is not None:  # the text of a throttle says it as well
+            values = {**values, "retry_after": self.retry_after}
         error = known_error(self.error, **values) if self.error else ArmError(400, {})
         body: dict[str, Any] = dict(error.body)
         if self.code:

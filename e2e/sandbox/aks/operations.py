@@ -11,8 +11,8 @@ from typing import Any, Final
 import structlog
 
 from controlkit.clock import wait_for
+from sandbox.aks.capacity import Placement
 from sandbox.aks.errors import ArmError, known_error
-from sandbox.aks.faults import Fault
 from sandbox.aks.machines import Machines
 from sandbox.aks.planning import add_vm, planned_end
 from sandbox.aks.progress import Ended, Replace, Wait, progress
@@ -25,6 +25,7 @@ from sandbox.aks.records import (
     Pool,
 )
 from sandbox.aks.tasks import Pulse, Tasks
+from sandbox.aks.trouble import NONE, Trouble
 from sandbox.aks.world import SYSTEM_POOL, World
 from sandbox.nodes.driver import NodeDriver
 
@@ -57,31 +58,31 @@ class Operations:
         self,
         pool: Pool,
         kind: OperationKind,
-        zones: Sequence[str | None],
-        failure: ArmError | None,
-        faults: Sequence[Fault],
+        placement: Placement,
+        trouble: Trouble,
     ) -> Operation:
-        """Begins a create, update or scale; `zones` has an entry for each VM to add.
+        """Begins a create, update or scale that adds the VMs of the placement.
 
-        A failure that Azure reports late is known beforehand here, and so are the faults.
+        A failure that Azure reports late is known beforehand here, and so is the trouble.
         """
         standing = pool.standing()
         given_up = [vm for vm in pool.instances if vm.counted and vm not in standing]
         surplus = [*given_up, *standing[pool.count :]]
-        new = [self._add_vm(pool, zone, faults, fails=failure is not None) for zone in zones]
+        new = self._add_vms(pool, placement.zones, trouble)
         timings = self._world.settings.timings
-        usual = timings.join + timings.ready if new else timings.update
+        grows = bool(new) or placement.shortage is not None
+        usual = timings.join + timings.ready if grows else timings.update
         operation = self._begin(
             pool,
             kind,
             seconds=usual if timings.operation is None else timings.operation,
             waits=bool(surplus) or (bool(new) and timings.operation is None),
             vms=[*new, *surplus],
-            failure=failure,
-            faults=faults,
+            failure=placement.shortage,
+            trouble=trouble,
         )
-        if new and any(fault.effect == "extra-node" for fault in faults):
-            extra = self._add_vm(pool, zones[0], faults, fails=False)
+        if new and "extra-node" in trouble.effects:
+            (extra,) = self._add_vms(pool, placement.zones[:1], trouble)
             extra.extra = True
             self._world.save_vm(extra)
             new.append(extra)
@@ -91,12 +92,12 @@ class Operations:
             self.machines.remove(pool, vm)
         return operation
 
-    def delete(self, pool: Pool, faults: Sequence[Fault], *, at_once: bool = False) -> Operation:
+    def delete(self, pool: Pool, trouble: Trouble = NONE, *, at_once: bool = False) -> Operation:
         """Begins the end of a pool, and ends what it was in."""
         with self._world.store.atomic():
-            return self._delete(pool, faults, at_once=at_once)
+            return self._delete(pool, trouble, at_once=at_once)
 
-    def _delete(self, pool: Pool, faults: Sequence[Fault], *, at_once: bool) -> Operation:
+    def _delete(self, pool: Pool, trouble: Trouble, *, at_once: bool) -> Operation:
         # An abort that is under way makes two: itself, and what it was to cancel.
         for running in [*self._world.operations.values()]:
             if running.pool == pool.name and running.running:
@@ -107,16 +108,14 @@ class Operations:
             seconds=0 if at_once else self._world.settings.timings.remove,
             waits=True,
             vms=pool.instances,
-            faults=faults,
+            trouble=trouble,
         )
         if operation.failure is None:  # one that is going to fail leaves everything as it is
             for vm in list(pool.instances):
                 self.machines.remove(pool, vm)
         return operation
 
-    def delete_machines(
-        self, pool: Pool, nodes: Iterable[str], faults: Sequence[Fault]
-    ) -> Operation:
+    def delete_machines(self, pool: Pool, nodes: Iterable[str], trouble: Trouble) -> Operation:
         """Begins the end of single VMs; the pool's count goes down with them."""
         names = set(nodes)
         going = [vm for vm in pool.instances if vm.node in names and not vm.leaving]
@@ -127,16 +126,16 @@ class Operations:
             seconds=self._world.settings.timings.update,
             waits=True,
             vms=going,
-            faults=faults,
+            trouble=trouble,
         )
         for vm in going:
             self.machines.remove(pool, vm)
         return operation
 
-    def upgrade_node_image(self, pool: Pool, faults: Sequence[Fault]) -> Operation:
+    def upgrade_node_image(self, pool: Pool, trouble: Trouble) -> Operation:
         """Begins a surge upgrade: a new VM for each old one, then the old ones go."""
         old = [vm for vm in pool.instances if not vm.leaving]
-        new = [self._add_vm(pool, vm.zone, faults, fails=False) for vm in old]
+        new = self._add_vms(pool, [vm.zone for vm in old], trouble)
         timings = self._world.settings.timings
         operation = self._begin(
             pool,
@@ -145,13 +144,13 @@ class Operations:
             waits=True,
             vms=new,
             replaces=[vm.index for vm in old],
-            faults=faults,
+            trouble=trouble,
         )
         for vm in new:
             self.machines.start(pool, vm)
         return operation
 
-    def abort(self, pool: Pool, faults: Sequence[Fault]) -> Operation:
+    def abort(self, pool: Pool, trouble: Trouble) -> Operation:
         """Begins to cancel what the pool is in."""
         running = self._world.running_operation(pool)
         if running is not None:
@@ -163,7 +162,7 @@ class Operations:
             seconds=self._world.settings.timings.abort,
             waits=False,
             aborts=running.id if running else None,
-            faults=faults,
+            trouble=trouble,
         )
 
     def _begin(
@@ -177,10 +176,10 @@ class Operations:
         replaces: Sequence[int] = (),
         failure: ArmError | None = None,
         aborts: str | None = None,
-        faults: Sequence[Fault] = (),
+        trouble: Trouble,
     ) -> Operation:
         now = self._world.now()
-        end = planned_end(self._world.cluster, pool, seconds, failure, faults)
+        end = planned_end(seconds, failure, trouble)
         operation = Operation(
             id=str(uuid.uuid4()),
             pool=pool.name,
@@ -192,8 +191,8 @@ class Operations:
             replaces=tuple(replaces),
             failure=end.failure,
             failure_keeps_vms=end.keeps_vms,
-            stuck=any(fault.effect == "stuck" for fault in faults),
-            lost=any(fault.effect == "lost-operation" for fault in faults),
+            stuck="stuck" in trouble.effects,
+            lost="lost-operation" in trouble.effects,
             aborts=aborts,
         )
         pool.state, pool.error, pool.operation = POOL_STATES[kind], None, operation.id
@@ -273,12 +272,15 @@ class Operations:
         for vm in old:
             self.machines.remove(pool, vm)
 
-    def _add_vm(
-        self, pool: Pool, zone: str | None, faults: Sequence[Fault], *, fails: bool
-    ) -> Instance:
-        vm = add_vm(pool, zone, self._world.settings, self._world.now(), faults, fails=fails)
-        self._world.save_vm(vm)
-        return vm
+    def _add_vms(self, pool: Pool, zones: Sequence[str | None], trouble: Trouble) -> list[Instance]:
+        settings, now = self._world.settings, self._world.now()
+        new = [
+            add_vm(pool, zone, settings, now, trouble, first=number == 0)
+            for number, zone in enumerate(zones)
+        ]
+        for vm in new:
+            self._world.save_vm(vm)
+        return new
 
     def _boot_failed(self, pool: Pool, vm: Instance, why: str) -> None:
         vm.join_at = None

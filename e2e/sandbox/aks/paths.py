@@ -13,6 +13,7 @@ _LOCATION = (
     r"/subscriptions/(?P<subscription>[^/]+)/providers/Microsoft\.ContainerService"
     r"/locations/(?P<location>[^/]+)"
 )
+_COMPUTE = r"/subscriptions/(?P<subscription>[^/]+)/providers/Microsoft\.Compute"
 
 
 class Route(NamedTuple):
@@ -40,6 +41,8 @@ ROUTES: Final = (
     _route("GET", _LOCATION + "/(?P<kind>operations)/(?P<operation>[^/]+)", "OPERATION"),
     _route("GET", _LOCATION + "/(?P<kind>operationresults)/(?P<operation>[^/]+)", "OPERATION"),
     _route("GET", _CLUSTER, "CLUSTER"),
+    _route("GET", _COMPUTE + "/locations/(?P<location>[^/]+)/usages", "USAGES"),
+    _route("GET", _COMPUTE + "/skus", "SKUS"),
 )
 
 

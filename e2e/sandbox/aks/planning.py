@@ -6,16 +6,16 @@ accepted; changing settings or clearing faults later does not change it.
 
 import secrets
 import string
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sandbox.aks.errors import ArmError
-from sandbox.aks.faults import Fault
 from sandbox.aks.records import Instance, Moment, Pool
-from sandbox.aks.settings import Cluster, Settings
+from sandbox.aks.settings import Settings
+from sandbox.aks.trouble import Trouble
 
 _DIGITS: Final = string.digits + string.ascii_lowercase
+_CHANCE: Final = secrets.SystemRandom()
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class End:
     Attributes:
         seconds: emulated seconds until then, VMs aside.
         failure: the error that it ends with, if it does.
-        keeps_vms: whether the VMs of a failed operation stay, without Nodes.
+        keeps_vms: whether those VMs of a failed operation stay that have no Node yet.
     """
 
     seconds: float
@@ -41,60 +41,37 @@ def new_pool(name: str, properties: dict[str, Any], now: Moment) -> Pool:
 
 
 def add_vm(
-    pool: Pool,
-    zone: str | None,
-    settings: Settings,
-    now: Moment,
-    faults: Sequence[Fault],
-    *,
-    fails: bool,
+    pool: Pool, zone: str | None, settings: Settings, now: Moment, trouble: Trouble, *, first: bool
 ) -> Instance:
-    """Appends a VM to the pool and returns it; one of a failing operation never joins."""
-    effects = {fault.effect for fault in faults}
-    late = sum(fault.seconds for fault in faults if fault.effect == "late-node")
-    seconds = settings.timings.join * slowdown(faults) + late
-    joins = not fails and not effects & {"never-join", "fail"}
+    """Appends a VM to the pool and returns it.
+
+    The first one of an operation joins after exactly the time that the settings say.
+    """
+    seconds = settings.timings.join * trouble.slowdown + trouble.late
+    if not first:
+        seconds += _CHANCE.uniform(0, settings.timings.join_spread)
+    joins = not trouble.effects & {"never-join", "fail"}
     vm = Instance(
         pool=pool.name,
         index=pool.next_index,
         node=f"{pool.scale_set}{_base36(pool.next_index)}",
         zone=zone,
         join_at=now + settings.scaled(seconds) if joins else None,
-        hides_gpu="no-gpu" in effects,
+        hides_gpu="no-gpu" in trouble.effects,
     )
     pool.next_index += 1
     pool.instances.append(vm)
     return vm
 
 
-def planned_end(
-    cluster: Cluster, pool: Pool, seconds: float, failure: ArmError | None, faults: Sequence[Fault]
-) -> End:
+def planned_end(seconds: float, failure: ArmError | None, trouble: Trouble) -> End:
     """Returns the end of an operation that would take `seconds` by itself."""
-    seconds *= slowdown(faults)
-    for fault in faults:
-        if fault.effect == "fail":
-            failure = fault.answer(
-                pool=pool.name,
-                sku=pool.vm_size,
-                region=cluster.location,
-                cluster=cluster.name,
-                subscription=cluster.subscription,
-            )
-            seconds = fault.seconds or seconds
-            break
+    seconds *= trouble.slowdown
+    if trouble.failure is not None:
+        failure, seconds = trouble.failure, trouble.fails_after or seconds
     if failure is None:
         return End(seconds)
     return End(seconds, failure.body, failure.vms)
-
-
-def slowdown(faults: Iterable[Fault]) -> float:
-    """Returns by how much the faults stretch an operation."""
-    factor = 1.0
-    for fault in faults:
-        if fault.effect == "slow":
-            factor *= fault.factor
-    return factor
 
 
 def _base36(number: int) -> str:

@@ -38,9 +38,8 @@ def progress(operation: Operation, pool: Pool, now: Moment) -> Ended | Replace |
     if operation.failure is not None:
         return Ended("Failed")
     if operation.waits:
-        pending = [
-            vm for vm in pool.instances if vm.index in operation.instances and not _settled(vm, now)
-        ]
+        concerned = frozenset(operation.instances)
+        pending = [vm for vm in pool.instances if vm.index in concerned and not _settled(vm, now)]
         if pending:
             known = [vm.ready_at - now for vm in pending if vm.ready_at and not vm.leaving]
             return Wait(min(known, default=None))

@@ -5,7 +5,7 @@ with the error that Azure would give. Nothing is guessed or silently corrected.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sandbox.aks.errors import known_error
@@ -69,7 +69,7 @@ def admitted(
     _check_plain(properties)
     sku = _known_sku(properties, settings, location)
     _check_count(properties, settings)
-    _check_zones(name, properties, sku, location)
+    _check_zones(name, properties, settings.offered_zones(sku, location), location)
     _check_labels(properties)
     _check_taints(properties)
     _check_subnet(properties, settings)
@@ -161,19 +161,18 @@ def _known_sku(properties: Mapping[str, Any], settings: Settings, location: str)
     if not isinstance(size, str) or not size:
         raise _invalid("vmSize", "a VM size is required.")
     sku = find_sku(size)
-    restricted = {name.lower() for name in settings.restricted}
-    retired = settings.refuse_retired and sku is not None and sku.retired is not None
-    if sku is None or size.lower() in restricted or retired:
-        offered = sorted(name for name in all_skus() if name not in restricted)
+    if sku is None or settings.refuses(sku):
+        offered = sorted(name for name, known in all_skus().items() if not settings.refuses(known))
         raise known_error("size-restricted", sku=size, region=location, available=",".join(offered))
     return sku
 
 
-def _check_zones(name: str, properties: Mapping[str, Any], sku: Sku, location: str) -> None:
+def _check_zones(
+    name: str, properties: Mapping[str, Any], offered: Sequence[str], location: str
+) -> None:
     wanted = properties.get("availabilityZones") or []
     if not isinstance(wanted, list) or not all(isinstance(zone, str) for zone in wanted):
         raise _invalid("availabilityZones", f"{wanted!r} is not a list of zone numbers as text.")
-    offered = sku.zones_in(location)
     missing = [zone for zone in wanted if zone not in offered]
     if missing:
         raise known_error(

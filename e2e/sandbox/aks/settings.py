@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sandbox.aks.document import Document
+from sandbox.aks.skus import Sku
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 Cores = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -52,6 +53,8 @@ class Timings(Document):
 
     join: Seconds = 270.0
     """From the accepted PUT to a registered Node."""
+    join_spread: Seconds = 10.0
+    """By how much later, at most, each further VM of one operation registers: they come one by one."""
     ready: Seconds = 14.0
     """From the registered Node to a Ready one."""
     gpu: Seconds = 126.0
@@ -82,11 +85,14 @@ class Quota(Document):
 
 
 class SoldOut(Document):
-    """A VM size of which Azure has none left."""
+    """A VM size of which Azure has no more."""
 
     sku: str
     zones: tuple[str, ...] = ()
     """The zones concerned; none given means the whole region."""
+    beyond: Annotated[int, Field(ge=0)] = 0
+    """How many VMs there are for us. One that is asked for beyond them is not delivered, the others
+    of its operation are, and the operation fails."""
 
 
 class Settings(Document):
@@ -101,10 +107,14 @@ class Settings(Document):
     sold_out: tuple[SoldOut, ...] = ()
     restricted: tuple[str, ...] = ()
     """VM sizes that the subscription may not use in this region."""
+    restricted_zones: dict[str, tuple[str, ...]] = {}
+    """By VM size, the zones in which the subscription may not use it."""
     refuse_retired: bool = False
     """Whether a size that Azure has retired is refused as restricted."""
     max_pools: Annotated[int, Field(ge=1)] = 100
     max_nodes_per_pool: Annotated[int, Field(ge=1)] = 1000
+    max_nodes: Annotated[int, Field(ge=1)] = 5000
+    """Nodes of all pools together."""
     page_size: Annotated[int, Field(ge=1, le=1000)] = 100
     """Pools per page of a list."""
     poll_after: Seconds = 10.0
@@ -119,6 +129,22 @@ class Settings(Document):
     """Seconds (of the wall clock) until an access token expires."""
     federated_subject: str = ""
     """Subject that an assertion must carry; by default any assertion that is not empty will do."""
+
+    def offered_zones(self, sku: Sku, region: str) -> tuple[str, ...]:
+        """Returns the zones in which the subscription can use a size."""
+        barred = {
+            zone
+            for name, zones in self.restricted_zones.items()
+            if name.lower() == sku.name.lower()
+            for zone in zones
+        }
+        return tuple(zone for zone in sku.zones_in(region) if zone not in barred)
+
+    def refuses(self, sku: Sku) -> bool:
+        """Says whether the subscription may not use a size anywhere in the region."""
+        if sku.name.lower() in {name.lower() for name in self.restricted}:
+            return True
+        return self.refuse_retired and sku.retired is not None
 
     def scaled(self, seconds: float) -> float:
         """Returns emulated seconds as seconds of the wall clock."""

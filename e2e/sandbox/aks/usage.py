@@ -1,4 +1,4 @@
-"""Quota and capacity: how many vCPUs are in use, and which request is one too many.
+"""Quota: how many vCPUs are in use, and which request is one too many.
 
 Invariant: pure; a VM counts from the accepted PUT until it is gone, as Azure's quota does.
 """
@@ -6,10 +6,11 @@ Invariant: pure; a VM counts from the accepted PUT until it is gone, as Azure's 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sandbox.aks.errors import ArmError, known_error
 from sandbox.aks.records import Pool
-from sandbox.aks.settings import Settings
+from sandbox.aks.settings import Quota
 from sandbox.aks.skus import Sku, family_key, find_sku
 
 
@@ -39,56 +40,59 @@ def usage_of(pools: Iterable[Pool]) -> Usage:
     return usage
 
 
+@dataclass(frozen=True)
+class Bound:
+    """One quota that a request meets.
+
+    Attributes:
+        kind: as the names of its errors have it: family, regional or spot.
+        family: the VM family, as the quota or else the size spells it.
+        limit: vCPUs; None is without limit.
+        used: vCPUs.
+    """
+
+    kind: Literal["family", "regional", "spot"]
+    family: str
+    limit: int | None
+    used: int
+
+    def fits(self, needed: int) -> bool:
+        """Says whether so many further vCPUs stay within it."""
+        return self.limit is None or self.used + needed <= self.limit
+
+
+def bounds(quota: Quota, pools: Iterable[Pool], sku: Sku, *, spot: bool) -> tuple[Bound, ...]:
+    """Returns the quotas that bound VMs of this size, the one that Azure looks at first first."""
+    usage = usage_of(pools)
+    if spot:
+        return (Bound("spot", sku.family, quota.spot, usage.spot),)
+    families = {family_key(name): (name, limit) for name, limit in quota.families.items()}
+    family, limit = families.get(family_key(sku.family), (sku.family, None))
+    return (
+        Bound("family", family, limit, usage.families[family_key(sku.family)]),
+        Bound("regional", sku.family, quota.regional, usage.regional),
+    )
+
+
 def over_quota(
-    settings: Settings, pools: Iterable[Pool], sku: Sku, more: int, *, spot: bool, region: str
+    quota: Quota, pools: Iterable[Pool], sku: Sku, more: int, *, spot: bool, region: str
 ) -> ArmError | None:
     """Returns the error for `more` further VMs of this size, or None when they fit."""
-    quota, usage = settings.quota, usage_of(pools)
     needed = sku.vcpus * more
     if needed <= 0:
         return None
-    families = {family_key(name): (name, limit) for name, limit in quota.families.items()}
-    family, family_limit = families.get(family_key(sku.family), (sku.family, None))
-    bounds = (
-        [("spot", sku.family, quota.spot, usage.spot)]
-        if spot
-        else [
-            ("family", family, family_limit, usage.families[family_key(sku.family)]),
-            ("regional", sku.family, quota.regional, usage.regional),
-        ]
-    )
-    for kind, name, limit, used in bounds:
-        if limit is not None and used + needed > limit:
+    for bound in bounds(quota, pools, sku, spot=spot):
+        if bound.limit is not None and not bound.fits(needed):
             # Azure reports the spot quota from Compute alone, after the PUT was accepted.
-            late = kind == "spot" or quota.checked == "operation"
+            late = spot or quota.checked == "operation"
             return known_error(
-                f"quota-{kind}-late" if late else f"quota-{kind}",
-                family=name,
+                f"quota-{bound.kind}-late" if late else f"quota-{bound.kind}",
+                family=bound.family,
                 region=region,
-                limit=limit,
-                used=used,
+                limit=bound.limit,
+                used=bound.used,
                 needed=needed,
-                remaining=max(0, limit - used),
-                new_limit=used + needed,
+                remaining=max(0, bound.limit - bound.used),
+                new_limit=bound.used + needed,
             )
     return None
-
-
-def place(
-    settings: Settings, sku: Sku, zones: Iterable[str], count: int, *, spot: bool
-) -> list[str | None] | ArmError:
-    """Chooses the zones of `count` new VMs, or returns the error of a sold-out size.
-
-    Without wanted zones, VMs are regional (None) and only a region-wide shortage stops them.
-    """
-    wanted = tuple(zones)
-    short = [item for item in settings.sold_out if item.sku.lower() == sku.name.lower()]
-    if any(not item.zones for item in short):
-        return known_error("capacity-spot" if spot else "capacity-regional")
-    if not wanted:
-        return [None] * count
-    empty = {zone for item in short for zone in item.zones}
-    stocked = [zone for zone in wanted if zone not in empty]
-    if not stocked:
-        return known_error("capacity-spot" if spot else "capacity-zonal")
-    return [stocked[number % len(stocked)] for number in range(count)]

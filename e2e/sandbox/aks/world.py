@@ -15,6 +15,7 @@ from sandbox.aks.faults import Fault, Faults
 from sandbox.aks.records import Instance, Moment, Operation, Pool
 from sandbox.aks.settings import Cluster, Settings
 from sandbox.aks.store import Store
+from sandbox.aks.trouble import facts_about
 
 SYSTEM_POOL: Final = "system"
 KEPT_OPERATIONS: Final = 5000
@@ -108,6 +109,10 @@ class World:
         levels = {name: level.json_dict() for name, level in self.buckets.levels.items()}
         self.store.put_value("buckets", levels)
         return wait
+
+    def facts(self, verb: str, pool: str, body: bytes) -> dict[str, object]:
+        """Returns what the text of an error about this call can speak of."""
+        return facts_about(self.cluster, self.settings, self.pools, verb, pool, body=body)
 
     def strike(self, verb: str, pool: str, *, request: bool) -> list[Fault]:
         """Returns the faults that change this call, and remembers that they were used."""

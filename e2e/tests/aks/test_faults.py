@@ -11,10 +11,13 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
+from azure.core.rest import HttpRequest
 
 from sandbox.aks.client import ControlApiError
 from sandbox.aks.errors import catalogue
 from sandbox.aks.testing import Bench, Starter, retry_after, status_and_code
+
+T4 = "Standard_NC4as_T4_v3"
 
 
 @pytest.mark.parametrize(
@@ -211,6 +214,54 @@ async def test_a_failed_delete_leaves_the_pool_as_it_was(bench: Bench) -> None:
     await bench.delete("ws1")
     with pytest.raises(ResourceNotFoundError):
         await bench.get("ws1")
+
+
+async def test_a_throttle_says_in_words_what_its_header_says(bench: Bench) -> None:
+    await bench.control.inject("error", error="throttled", retry_after=7)
+    error = await bench.refused("ws1")
+    assert retry_after(error) == "7"
+    assert "please retry again in 7 seconds" in str(error)
+    await bench.control.inject("error", verb="LIST", error="throttled")
+    with pytest.raises(HttpResponseError) as caught:
+        await bench.names()
+    assert "The AgentPoolHandler request limit" in str(caught.value)
+    assert retry_after(caught.value) == "30"
+
+
+async def test_a_quota_fault_speaks_of_what_was_asked_for(bench: Bench) -> None:
+    await bench.created("ws1", vmSize=T4, count=2)
+    await bench.control.inject("error", error="quota-family")
+    error = await bench.refused("ws2", vmSize=T4, count=3)
+    assert "requested 12, remaining 0 for family Standard NCASv3_T4 Family" in str(error)
+
+    await bench.control.inject("fail", error="quota-family-late")
+    with pytest.raises(HttpResponseError) as caught:
+        await bench.created("ws1", vmSize=T4, count=3)
+    text = "Current Limit: 8, Current Usage: 8, Additional Required: 4"
+    assert f"{text}, (Minimum) New Limit Required: 12" in str(caught.value)
+
+
+async def test_a_quota_fault_keeps_to_a_quota_that_is_set(bench: Bench) -> None:
+    await bench.control.set_quota(families={"Standard NCASv3_T4 Family": 10})
+    await bench.created("ws1", vmSize=T4, count=2)
+    await bench.control.inject("error", error="quota-family")
+    assert "requested 4, remaining 2 for" in str(await bench.refused("ws2", vmSize=T4))
+
+
+async def test_a_refused_permission_names_the_action(bench: Bench) -> None:
+    await bench.created("ws1")
+    await bench.control.inject("error", verb="DELETE", error="forbidden")
+    with pytest.raises(HttpResponseError, match="agentPools/delete'"):
+        await bench.delete("ws1")
+
+
+async def test_no_error_leaves_a_gap_in_its_text(bench: Bench) -> None:
+    url = f"{bench.emulator.url}{bench.emulator.cluster.id}/agentPools/ws1?api-version=2026-08-01"
+    texts = {}
+    for name in catalogue():
+        await bench.control.inject("error", verb="GET", error=name, status=400)
+        texts[name] = (await bench.azure.send_request(HttpRequest("GET", url))).text()
+    assert {name: text for name, text in texts.items() if "${" in text} == {}
 
 
 async def test_the_token_endpoint_can_fail_too(bench: Bench) -> None:

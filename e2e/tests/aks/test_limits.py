@@ -85,6 +85,88 @@ async def test_a_size_that_is_sold_out_in_the_region_fails_late(bench: Bench) ->
     await bench.settled(nodes=1)
 
 
+async def test_a_pool_gets_as_many_machines_as_azure_has_and_fails_for_the_rest(
+    bench: Bench,
+) -> None:
+    await bench.control.set(sold_out=[{"sku": T4, "beyond": 3}])
+    await bench.created("ws1", vmSize=T4)
+    with pytest.raises(HttpResponseError) as caught:
+        await bench.created("ws2", vmSize=T4, count=5)
+    assert status_and_code(caught.value) == (200, "ReconcileVMSSAgentPoolFailed")
+    pool = await bench.get("ws2")
+    assert (pool.provisioning_state, pool.count) == ("Failed", 5)  # what was asked for
+    assert pool.status is not None
+    assert "AllocationFailed" in str(pool.status.provisioning_error)
+    await bench.settled(nodes=3, joined=3, gpus=3)  # the one of ws1 and two of ws2
+
+    shrunk = await bench.created("ws2", vmSize=T4, count=2)
+    assert shrunk.provisioning_state == "Succeeded"
+    assert shrunk.status is None or shrunk.status.provisioning_error is None
+    await bench.settled(nodes=3)
+
+
+async def test_a_scale_beyond_what_azure_has_keeps_what_there_was(bench: Bench) -> None:
+    await bench.created("ws1", vmSize=T4, count=2)
+    first = [vm["node"] for vm in await bench.control.nodes()]
+    await bench.control.set(sold_out=[{"sku": T4, "beyond": 3}])
+    with pytest.raises(HttpResponseError):
+        await bench.created("ws1", vmSize=T4, count=6)
+    vms = await bench.settled(nodes=3, joined=3)
+    assert [vm["node"] for vm in vms][:2] == first
+
+    await bench.control.set(sold_out=[])
+    await bench.created("ws1", vmSize=T4, count=6)  # the same body again asks for the rest
+    await bench.settled(nodes=6, joined=6)
+
+
+async def test_what_a_zone_lacks_the_others_give(bench: Bench) -> None:
+    await bench.control.set(
+        sold_out=[{"sku": T4, "zones": ["1"], "beyond": 1}, {"sku": T4, "beyond": 4}]
+    )
+    with pytest.raises(HttpResponseError):
+        await bench.created("ws1", vmSize=T4, count=5, availabilityZones=["1", "2"])
+    zones = [vm["zone"] for vm in await bench.control.nodes()]
+    assert (zones.count("1"), zones.count("2")) == (1, 3)
+
+
+async def test_a_machine_that_goes_makes_room_for_another(bench: Bench) -> None:
+    await bench.control.set(sold_out=[{"sku": T4, "beyond": 1}])
+    await bench.created("ws1", vmSize=T4)
+    with pytest.raises(HttpResponseError):
+        await bench.created("ws2", vmSize=T4)
+    await bench.delete("ws1")
+    assert (await bench.created("ws2", vmSize=T4)).provisioning_state == "Succeeded"
+
+
+async def test_growing_pools_stay_balanced_over_their_zones(bench: Bench) -> None:
+    await bench.created("ws1", vmSize=T4, count=1, availabilityZones=["1", "2"])
+    await bench.created("ws1", vmSize=T4, count=4, availabilityZones=["1", "2"])
+    zones = [vm["zone"] for vm in await bench.control.nodes()]
+    assert (zones.count("1"), zones.count("2")) == (2, 2)
+
+
+async def test_the_cluster_holds_so_many_nodes_and_no_more(bench: Bench) -> None:
+    await bench.control.set(max_nodes=5)
+    await bench.created("ws1", count=3)
+    error = await bench.refused("ws2", count=2)  # the system pool has one
+    assert status_and_code(error) == (400, "ValidationError")
+    assert "upper limit node count is 6 which exceeds the limit 5" in str(error)
+    assert status_and_code(await bench.refused("ws1", count=5)) == (400, "ValidationError")
+    await bench.created("ws1", count=4)
+    await bench.control.set(max_nodes=2)
+    await bench.created("ws1", count=3)  # the way down is open
+
+
+async def test_the_quota_stops_a_scale_late_and_keeps_what_there_was(bench: Bench) -> None:
+    await bench.control.set_quota(families={FAMILY: 8}, checked="operation")
+    await bench.created("ws1", vmSize=T4, count=2)
+    with pytest.raises(HttpResponseError) as caught:
+        await bench.created("ws1", vmSize=T4, count=4)
+    assert "Current Limit: 8, Current Usage: 8, Additional Required: 8" in str(caught.value)
+    await bench.settled(nodes=2)
+    assert (await bench.get("ws1")).provisioning_state == "Failed"
+
+
 async def test_the_twenty_first_put_in_a_row_is_throttled(start: Starter) -> None:
     async with start(speed=1, throttle=True) as bench:
         for number in range(20):

@@ -49,7 +49,10 @@ async def act(bench: Bench, chance: random.Random) -> None:
     pool = chance.choice(POOLS)
     vms = [vm["node"] for vm in await bench.control.nodes() if vm["pool"] == pool]
     match chance.choice(
-        ("put", "put", "put", "delete", "abort", "machine", "upgrade", "fault", "evict")
+        (
+            *("put", "put", "put", "delete", "abort", "machine", "upgrade", "fault", "evict"),
+            "shortage",
+        )
     ):
         case "put":
             body = {"vmSize": GPU_SIZE, "count": chance.randint(0, 3)}
@@ -65,6 +68,9 @@ async def act(bench: Bench, chance: random.Random) -> None:
         case "evict" if vms:
             with contextlib.suppress(ControlApiError):  # it may be gone by now
                 await bench.control.evict(pool, node=vms[0])
+        case "shortage":
+            beyond = chance.choice((0, 2, 4, 1000))
+            await bench.control.set(sold_out=[{"sku": GPU_SIZE, "beyond": beyond}])
         case "fault":
             effects = ("fail", "slow", "stuck", "never-join", "no-gpu", "extra-node", "cut")
             error = {"error": "internal-late", "factor": 2}

@@ -10,11 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 from azure.core.exceptions import HttpResponseError
+from azure.mgmt.containerservice.models import AgentPoolDeleteMachinesParameter
 
 from sandbox.aks.emulator import Emulator
 from sandbox.aks.settings import Cluster
 from sandbox.aks.store import StateInUseError
-from sandbox.aks.testing import Starter, status_and_code
+from sandbox.aks.testing import GPU_SIZE, Starter, status_and_code
 from sandbox.nodes.driver import NodeBootError, NodeSpec
 from sandbox.processes import Process, spawn
 
@@ -67,6 +68,50 @@ async def test_a_deadline_that_passed_meanwhile_is_simply_due(start: Starter) ->
         assert (await bench.get("ws1")).provisioning_state == "Succeeded"
         assert (await bench.get("ws2")).provisioning_state == "Failed"
         assert len(driver.nodes) == len(driver.gpus) == 2
+
+
+async def test_a_restart_in_the_middle_of_a_scale_finishes_it_once(start: Starter) -> None:
+    async with start() as bench:
+        await bench.created("ws1", count=2)
+        first = [vm["node"] for vm in await bench.control.nodes()]
+    slow = {"join": 300, "joinSpread": 100}
+    async with start(speed=500, timings=slow) as bench:
+        await bench.create("ws1", count=5)
+        asked = [vm["node"] for vm in await bench.control.nodes()]
+    driver = Recorder()
+    async with start(driver, speed=500, timings=slow) as bench:
+        assert (await bench.get("ws1")).provisioning_state == "Scaling"
+        await bench.idle()
+        assert (await bench.get("ws1")).provisioning_state == "Succeeded"
+        assert [vm["node"] for vm in await bench.control.nodes()] == asked
+        assert asked[:2] == first
+        assert driver.nodes == set(asked)
+
+
+async def test_a_restart_while_machines_go_lets_them_go(start: Starter) -> None:
+    driver = Recorder()
+    async with start(driver) as bench:
+        await bench.created("ws1", count=3)
+    async with start(driver, speed=500, timings={"update": 300}) as bench:
+        gone, *kept = [vm["node"] for vm in await bench.control.nodes()]
+        body = AgentPoolDeleteMachinesParameter(machine_names=[gone])
+        await bench.azure.agent_pools.begin_delete_machines(*bench.scope, "ws1", body)
+    async with start(driver, speed=500) as bench:
+        await bench.idle()
+        pool = await bench.get("ws1")
+        assert (pool.provisioning_state, pool.count) == ("Succeeded", 2)
+        assert [vm["node"] for vm in await bench.control.nodes()] == kept
+        assert gone not in driver.nodes
+
+
+async def test_a_restart_does_not_deliver_what_azure_does_not_have(start: Starter) -> None:
+    shortage = [{"sku": GPU_SIZE, "beyond": 2}]
+    async with start(speed=500, soldOut=shortage) as bench:
+        await bench.create("ws1", count=4)
+    async with start(speed=500) as bench:
+        await bench.idle()
+        assert (await bench.get("ws1")).provisioning_state == "Failed"
+        await bench.settled(nodes=2, joined=2)
 
 
 async def test_vms_that_exist_are_created_again_in_a_new_driver(start: Starter) -> None:
