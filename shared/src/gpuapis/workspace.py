@@ -240,6 +240,15 @@ class TuningStatus(ApiModel):
     """Whether the run's node has been given up."""
 
 
+class ChosenSize(ApiModel):
+    """The VM size that was chosen where `resource.instanceType` was left out, and why."""
+
+    name: Annotated[str, Field(max_length=64)]
+    """The size."""
+    reason: Text
+    """Why this one: what it was compared with, and the list price."""
+
+
 class WorkspaceStatus(ApiModel):
     """What is true now, as far as the controller has seen."""
 
@@ -247,6 +256,8 @@ class WorkspaceStatus(ApiModel):
     """The nodes in use, sorted."""
     instance_type: Annotated[str, Field(max_length=64)] | None = None
     """The VM size in use: the one asked for, or the one chosen."""
+    sku: ChosenSize | None = None
+    """The size that was chosen, and why; absent when `resource.instanceType` names one."""
     target_node_count: Annotated[int, Field(ge=0)] | None = None
     """How many nodes the Workspace is to have."""
     state: Literal["Pending", "Ready", "NotReady", "Running", "Succeeded", "Failed"] | None = None

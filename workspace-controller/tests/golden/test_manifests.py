@@ -136,9 +136,16 @@ INSECURE = ModelSource("registry.example.com/gpu", "0.1.0", "", ("registry.local
 ONE = Model()
 SPREAD = Model(nodes=2)
 
+# Formats that are and are not the model's own, contexts short and long, and one without a commit.
+ONE_OF_EACH_KIND = (
+    *("falcon-7b", "falcon-7b-instruct", "phi-3-mini-4k-instruct", "phi-3-mini-128k-instruct"),
+    "ministral-3-3b-instruct",
+)
+
 GOLDEN: dict[str, dict[str, Any]] = {
     **{
-        f"deployment-{name}": served(workspace("model", {"name": name})) for name in catalog().names
+        f"deployment-{name}": served(workspace("model", {"name": name}))
+        for name in ONE_OF_EACH_KIND
     },
     "deployment-two-nodes": served(workspace(count=2)),
     "deployment-two-gpus": served(workspace(), gpus=2),

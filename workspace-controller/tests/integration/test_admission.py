@@ -60,7 +60,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "too small": (
         {"resource": resource(instanceType="Standard_NV6ads_A10_v5")},
-        "needs 9 GiB of GPU memory",
+        "take 7.3 GiB of GPU memory",
     ),
     "no size for a template": (
         {"inference": TEMPLATE, "resource": {"labelSelector": SELECTOR}},

@@ -20,6 +20,8 @@ FALCON = {"preset": {"name": "falcon-7b"}}
 TEMPLATE = {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}
 TUNING = {"preset": {"name": "falcon-7b"}, "input": {}, "output": {}}
 SIZE = "Standard_NC24ads_A100_v4"
+LLAMA = "llama-3.3-70b-instruct"
+TOKEN = {"modelAccessSecret": "hub-token"}
 
 
 def manifest(
@@ -44,6 +46,10 @@ def manifest(
 
 def workspace(**facts: Any) -> Workspace:
     return Workspace.model_validate(manifest(**facts))
+
+
+def preset(name: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"preset": {"name": name, "presetOptions": options or {}}}
 
 
 def adapters(*sources: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -168,7 +174,33 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a-size-that-is-none": ({"size": "A100"}, "resource.instanceType 'A100' is not a GPU size"),
     "a-size-too-small": (
         {"size": "Standard_NV6ads_A10_v5"},
-        "gives it 4 GiB. Sizes that fit: Standard_NC4as_T4_v3",
+        (
+            "has room for 2.4 GiB beside the engine and a context of 2048 tokens. Sizes that fit: "
+            "Standard_NC4as_T4_v3"
+        ),
+    ),
+    "too-few-nodes-for-one-copy": (
+        {"size": SIZE, "inference": preset(LLAMA, TOKEN), "resource": {"count": 2}},
+        (
+            "it fits when spread over 3 of them: set resource.count. Sizes that fit: "
+            "Standard_NC40ads_H100_v5"
+        ),
+    ),
+    "a-size-that-is-too-small-for-that-engine": (
+        {
+            "size": "Standard_NC4as_T4_v3",
+            "inference": preset("mistral-7b"),
+            "notes": {labels.RUNTIME: "vllm"},
+        },
+        "it fits with the annotation kaito.sh/runtime: transformers",
+    ),
+    "a-gated-preset-without-token": (
+        {"size": None, "inference": preset(LLAMA)},
+        "modelAccessSecret is empty, and the hub gives out meta-llama/Llama-3.3-70B-Instruct",
+    ),
+    "a-private-preset-that-is-called-public": (
+        {"size": None, "inference": preset("llama-2-7b")},
+        "accessMode is 'public', and llama-2-7b may not be downloaded by everybody",
     ),
     "a-size-without-nvidia": ({"size": "Standard_NG32ads_V620_v1"}, "needs NVIDIA"),
     "a-template-without-size": ({"inference": TEMPLATE, "size": None}, "instanceType is empty"),
@@ -242,6 +274,22 @@ ALLOWED: dict[str, dict[str, Any]] = {
             }
         }
     },
+    "a-gated-preset-with-a-token": {"size": None, "inference": preset(LLAMA, TOKEN)},
+    "a-gated-preset-in-an-image-of-ones-own": {
+        "size": None,
+        "inference": {
+            "preset": {
+                "name": LLAMA,
+                "accessMode": "private",
+                "presetOptions": {"image": "example.com/llama:1"},
+            }
+        },
+    },
+    "one-copy-over-as-many-nodes-as-it-takes": {
+        "inference": preset(LLAMA, TOKEN),
+        "resource": {"count": 3},
+    },
+    "a-name-of-later-releases": {"inference": preset("microsoft/Phi-4-mini-instruct")},
     "an-expression": {
         "selector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["1"]}]}
     },
@@ -258,7 +306,26 @@ def test_allowed_on_creation_without_a_word(case: str) -> None:
 
 
 WARNED: dict[str, tuple[dict[str, Any], str]] = {
-    "a-retired-size": ({"size": "Standard_NC6s_v3"}, "was retired on 2025-09-30"),
+    "a-retired-size": (
+        {"size": "Standard_NC6s_v3"},
+        (
+            "was retired on 2025-09-30: the cloud may refuse to make new ones; Standard_NC4as_T4_v3 "
+            "(1 x T4, 16 GiB each) is the cheapest in service that offers as much"
+        ),
+    ),
+    "a-gpu-that-is-too-old": (
+        {"size": "Standard_NC6s_v3"},
+        "the V100 of Standard_NC6s_v3 has compute capability 7.0, and the runtime's CUDA 13",
+    ),
+    "an-alias": ({"size": "Standard_ND96asr_A100_v4"}, "say Standard_ND96asr_v4"),
+    "an-arm-machine": (
+        {"size": "Standard_ND128isr_NDR_GB200_v6"},
+        "has an Arm CPU, and the runtime image is built for x86-64",
+    ),
+    "a-size-that-nobody-measured": (
+        {"size": "standard_nc8ads_a10_v4"},
+        "resource.instanceType Standard_NC8ads_A10_v4 is known, but no source says",
+    ),
     "an-emulated-format": (
         {"size": "Standard_NC4as_T4_v3", "inference": FALCON},
         "no native bfloat16",
@@ -270,7 +337,7 @@ WARNED: dict[str, tuple[dict[str, Any], str]] = {
     "a-size-like-no-other": ({"size": "Standard_N"}, "is not in our table"),
     "a-bypassed-check": (
         {"size": "Standard_NV6ads_A10_v5", "notes": {labels.BYPASS_RESOURCE_CHECKS: "true"}},
-        "needs 9 GiB of GPU memory",
+        "take 7.3 GiB of GPU memory",
     ),
     "a-load-balancer-misspelt": ({"notes": {labels.ENABLE_LOAD_BALANCER: "true"}}, "only True"),
     "another-runtime": ({"notes": {labels.RUNTIME: "onnx"}}, "'onnx' and has no effect"),

@@ -19,15 +19,21 @@ TEMPLATE = {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}
 def workspace(
     size: str | None = "Standard_NC6s_v3",
     inference: dict[str, Any] | None = PHI,
+    *,
     selector: dict[str, Any] | None = None,
     status: dict[str, Any] | None = None,
+    notes: dict[str, str] | None = None,
+    count: int = 1,
 ) -> Workspace:
-    resource: dict[str, Any] = {"labelSelector": selector or {"matchLabels": {"apps": "x"}}}
+    resource: dict[str, Any] = {
+        "labelSelector": selector or {"matchLabels": {"apps": "x"}},
+        "count": count,
+    }
     if size is not None:
         resource["instanceType"] = size
     return Workspace.model_validate(
         {
-            "metadata": {"name": "w", "namespace": "n"},
+            "metadata": {"name": "w", "namespace": "n", "annotations": notes or {}},
             "resource": resource,
             "inference": inference,
             "status": status or {},
@@ -72,6 +78,44 @@ def test_targets(case: str) -> None:
     assert (found.instance_type, found.gpus, found.disk) == expected
 
 
+LLAMA = {
+    "preset": {
+        "name": "llama-3.3-70b-instruct",
+        "presetOptions": {"modelAccessSecret": "hub-token"},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("seen", "pod_gpus", "nodes", "engine"),
+    [
+        (workspace("Standard_NC12s_v3"), 1, 1, None),
+        (workspace("Standard_NC96ads_A100_v4", LLAMA), 4, 1, None),
+        (workspace("Standard_NC24ads_A100_v4", LLAMA, count=3), 1, 3, "vllm"),
+        # It does not fit: it gets all there is, for somebody waived the check.
+        (workspace("Standard_NC24ads_A100_v4", LLAMA), 1, 1, None),
+        (workspace("Standard_NC12s_v3", {"preset": {"name": "falcon-7b"}}), 1, 1, "transformers"),
+        (workspace("Standard_NC9_v9", LLAMA), 1, 1, None),
+        (workspace(notes={"kaito.sh/runtime": "transformers"}), 1, 1, "transformers"),
+        (workspace(notes={"kaito.sh/runtime": "magic"}), 1, 1, None),
+    ],
+)
+def test_how_a_copy_runs(seen: Workspace, pod_gpus: int, nodes: int, engine: str | None) -> None:
+    found = resolved(seen)
+    assert isinstance(found, Target), found
+    assert (found.pod_gpus, found.nodes, found.engine) == (pod_gpus, nodes, engine)
+
+
+def test_the_reason_goes_with_the_choice_and_only_with_it() -> None:
+    found = resolved(workspace(None))
+    assert isinstance(found, Target)
+    assert found.chosen_because.startswith("Standard_NC4as_T4_v3 (1 x T4, 16 GiB each) is the")
+    for settled in (workspace(), workspace(None, status={"instanceType": "Standard_NC8as_T4_v3"})):
+        found = resolved(settled)
+        assert isinstance(found, Target)
+        assert found.chosen_because == ""
+
+
 PROBLEMS: dict[str, tuple[Workspace, dict[str, Any], str, str]] = {
     "no-inference": (workspace(inference=None), {}, "NotServedByThisVersion", "tuning is not"),
     "an-unknown-preset": (
@@ -84,13 +128,25 @@ PROBLEMS: dict[str, tuple[Workspace, dict[str, Any], str, str]] = {
         workspace(inference={"preset": {"name": "zzz"}}),
         {},
         "PresetUnknown",
-        "not a known preset. Known: falcon-7b",
+        "not a known preset. Known families: falcon, llama-2",
     ),
     "a-private-preset-without-image": (
         workspace(inference={"preset": {"name": "falcon-7b", "accessMode": "private"}}),
         {},
         "PresetImageMissing",
         "presetOptions.image is empty",
+    ),
+    "a-private-preset-that-is-called-public": (
+        workspace(None, {"preset": {"name": "llama-2-13b-chat"}}),
+        {},
+        "PresetImageMissing",
+        "say private, and name an image",
+    ),
+    "a-gated-preset-without-token": (
+        workspace(None, {"preset": {"name": "llama-3.1-8b-instruct"}}),
+        {},
+        "ModelAccessSecretMissing",
+        "name a Secret with the key HF_TOKEN",
     ),
     "an-empty-selector": (
         workspace(selector={"matchExpressions": []}),

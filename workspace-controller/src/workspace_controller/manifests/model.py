@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workspace_controller.manifests.adapters import Adapter
-from workspace_controller.presets.catalog import Preset
+from workspace_controller.presets.catalog import Engine, Preset
 
 WorkloadKind = Literal["Deployment", "StatefulSet"]
 
@@ -22,6 +22,8 @@ class Model:
     """Nodes that one copy of the model is spread over."""
     gpus: int = 1
     """GPUs that each pod of a preset gets."""
+    engine: Engine | None = None
+    """The only engine that it fits with; None when the choice is free."""
     adapters: tuple[Adapter, ...] = ()
     config: str = ""
     """The digest of the server's settings; "" when the Workspace names none."""

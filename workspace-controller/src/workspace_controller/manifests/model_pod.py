@@ -14,7 +14,7 @@ from workspace_controller.manifests.model import Model, ModelSource
 from workspace_controller.manifests.ownership import TOLERATIONS, node_terms
 from workspace_controller.manifests.service import headless_name
 from workspace_controller.manifests.template_pod import MODEL_PORT
-from workspace_controller.presets.catalog import Preset
+from workspace_controller.presets.catalog import Engine, Preset
 
 WEIGHTS: Final = "/workspace/weights"
 CONFIG_FOLDER: Final = "/mnt/config"
@@ -26,7 +26,7 @@ LEAVE_SECONDS: Final = 5
 """A pod still gets requests until every proxy has heard that it goes; only then may it refuse."""
 DRAIN_SECONDS: Final = 80
 """The server finishes what it is answering for up to 60 s after SIGTERM."""
-ENGINES: Final = ("transformers", "vllm")
+ENGINES: Final[tuple[Engine, ...]] = ("transformers", "vllm")
 
 
 def model_pod(
@@ -61,12 +61,17 @@ def model_pod(
     return {"labels": {labels.WORKSPACE: workspace.metadata.name}}, spec
 
 
-def engine(workspace: Workspace, model: Model) -> str:
-    """The engine that is asked for; "" leaves the choice to the runtime."""
+def wished_engine(workspace: Workspace) -> Engine | None:
+    """The engine that the Workspace's annotation asks for; None leaves the choice to us."""
+    wish = workspace.metadata.annotations.get(labels.RUNTIME)
+    return next((engine for engine in ENGINES if engine == wish), None)
+
+
+def _engine(workspace: Workspace, model: Model) -> Engine | None:
+    """The engine that the server is told; None leaves the choice to the runtime."""
     if model.spread:
         return "vllm"  # the only one that spans nodes
-    wished = workspace.metadata.annotations.get(labels.RUNTIME, "")
-    return wished if wished in ENGINES else ""
+    return wished_engine(workspace) or model.engine
 
 
 def _shell(workspace: Workspace, source: ModelSource) -> dict[str, Any]:
@@ -135,19 +140,20 @@ def _arguments(workspace: Workspace, model: Model, preset: Preset) -> list[str]:
         "download_dir": WEIGHTS,
         "port": str(MODEL_PORT),
         "pretrained_model_name_or_path": preset.model,
-        "revision": preset.revision,
         "served_model_name": preset.name,
         "torch_dtype": preset.dtype,
     }
     if _private(workspace):
         arguments["pretrained_model_name_or_path"] = WEIGHTS
-        del arguments["revision"]
+    elif preset.revision is not None:
+        arguments["revision"] = preset.revision
     if _options(workspace).model_access_secret is not None:
         arguments["hub_token_file"] = secret_files.HUB_FILE
     if model.config:
         arguments["config_file"] = f"{CONFIG_FOLDER}/{CONFIG_KEY}"
-    if engine(workspace, model):
-        arguments["engine"] = engine(workspace, model)
+    engine = _engine(workspace, model)
+    if engine is not None:
+        arguments["engine"] = engine
     if model.spread:
         name, namespace = workspace.metadata.name, workspace.metadata.namespace
         arguments["nodes"] = str(model.nodes)

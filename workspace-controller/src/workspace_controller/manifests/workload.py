@@ -12,7 +12,7 @@ from gpuapis.core import Deployment, StatefulSet
 from gpuapis.workspace import Workspace
 from workspace_controller.manifests.digest import digest
 from workspace_controller.manifests.model import Model, ModelSource
-from workspace_controller.manifests.model_pod import engine, model_pod
+from workspace_controller.manifests.model_pod import model_pod, wished_engine
 from workspace_controller.manifests.ownership import child_metadata
 from workspace_controller.manifests.service import headless_name
 from workspace_controller.manifests.template_pod import template_pod
@@ -41,7 +41,7 @@ def _beside_the_spec(workspace: Workspace, model: Model) -> dict[str, Any]:
     named = {each.source.image for each in _adapters(workspace) if each.source is not None}
     return {
         "config": model.config,
-        "engine": engine(workspace, model) if model.preset is not None and not model.spread else "",
+        "engine": wished_engine(workspace) if model.preset and not model.spread else "",
         "images": [each.image for each in model.adapters if each.image and each.image not in named],
         "nodes": model.nodes if model.spread else 0,
         "version": workspace.metadata.annotations.get(labels.UPGRADE_TO_VERSION, ""),

@@ -12,15 +12,16 @@ from typing import Final
 
 from gpuapis import labels
 from gpuapis.workspace import InferenceSpec, Workspace
-from workspace_controller.manifests.model_pod import ENGINES
-from workspace_controller.presets.catalog import Preset
-from workspace_controller.skus.fit import misfits, suggestions
-from workspace_controller.skus.table import Sku
+from workspace_controller.manifests.model_pod import ENGINES, wished_engine
+from workspace_controller.presets.catalog import RUNTIME_CAPABILITY, Preset
+from workspace_controller.skus.choice import successor, suggestions
+from workspace_controller.skus.fit import Misfit, fit
+from workspace_controller.skus.table import Sku, SkuTable, Unmeasured
 from workspace_controller.workspaces.facts import Problem
 from workspace_controller.workspaces.target import (
-    PRIVATE_NEEDS_IMAGE,
     TUNING_NOT_SERVED,
     Knowledge,
+    access_problem,
     resolve,
     selector_problem,
     unknown_preset,
@@ -63,14 +64,21 @@ def problems(workspace: Workspace, knowledge: Knowledge, today: date) -> list[st
 def warnings(workspace: Workspace, knowledge: Knowledge, today: date) -> list[str]:
     """What is allowed, but is likely to disappoint."""
     found = list(_unheeded(workspace))
-    sku = knowledge.skus.find(workspace.resource.instance_type or "")
+    name = workspace.resource.instance_type or ""
     preset = _preset(workspace, knowledge)
+    sku = knowledge.skus.find(name)
+    unmeasured = knowledge.skus.find_unmeasured(name)
     if sku is not None:
-        found += _about_size(sku, preset, today)
+        found += _about_retirement(sku, knowledge.skus, today)
+        found += _about_gpus(sku, preset)
         if preset is not None and _checks_bypassed(workspace):
-            found += misfits(preset, sku)
-    elif workspace.resource.instance_type:
-        name = workspace.resource.instance_type
+            found += _misfit(workspace, preset, sku)
+    elif unmeasured is not None:
+        found.append(
+            f"resource.instanceType {unmeasured.name} is known, but no source says how many GPUs "
+            f"it has or how large they are, so whether the model fits is not checked"
+        )
+    elif name:
         nearest = knowledge.skus.nearest(name)
         found.append(
             f"resource.instanceType {name!r} is not in our table, so its GPUs are not checked"
@@ -153,10 +161,11 @@ def _inference(inference: InferenceSpec, knowledge: Knowledge) -> Iterable[str]:
         yield f"inference takes exactly one of preset and template; {count} of them is given"
     preset = inference.preset
     if preset is not None:
-        if knowledge.catalog.find(preset.name) is None:
+        known = knowledge.catalog.find(preset.name)
+        if known is None:
             yield unknown_preset(preset.name, knowledge.catalog)
-        if preset.access_mode == "private" and not preset.preset_options.image:
-            yield PRIVATE_NEEDS_IMAGE
+        elif (closed := access_problem(preset, known)) is not None:
+            yield closed.message
     if len(inference.adapters) > MOST_ADAPTERS:
         yield (
             f"inference.adapters has {len(inference.adapters)} entries; at most {MOST_ADAPTERS} "
@@ -174,25 +183,60 @@ def _machine(workspace: Workspace, knowledge: Knowledge, today: date) -> Iterabl
     sku = knowledge.skus.find(workspace.resource.instance_type or "")
     if preset is None or sku is None or _checks_bypassed(workspace):
         return
-    reasons_against = misfits(preset, sku)
+    reasons_against = _misfit(workspace, preset, sku)
     if reasons_against:
-        better = ", ".join(suggestions(preset, knowledge.skus, today))
-        hint = f". Sizes that fit: {better}" if better else ""
+        count, wish = workspace.resource.count, wished_engine(workspace)
+        better = suggestions(preset, knowledge.skus, today, nodes=count, engine=wish)
+        hint = f". Sizes that fit: {', '.join(better)}" if better else ""
         yield (
             f"resource.instanceType {workspace.resource.instance_type!r} does not fit: "
             f"{'; '.join(reasons_against)}{hint}"
         )
 
 
-def _about_size(sku: Sku, preset: Preset | None, today: date) -> Iterable[str]:
-    if sku.retired is not None:
-        verb = "was" if sku.retired <= today else "will be"
+def _misfit(workspace: Workspace, preset: Preset, sku: Sku) -> tuple[str, ...]:
+    """Why the model does not run on so many such machines, and what would mend it."""
+    count = workspace.resource.count
+    how = fit(preset, sku, nodes=count, engine=wished_engine(workspace))
+    if not isinstance(how, Misfit):
+        return ()
+    remedies = []
+    if how.nodes is not None and how.nodes > count:
+        remedies.append(f"it fits when spread over {how.nodes} of them: set resource.count")
+    if how.with_transformers:
+        remedies.append(f"it fits with the annotation {labels.RUNTIME}: transformers")
+    return (*how.reasons, *remedies)
+
+
+def _about_retirement(sku: Sku | Unmeasured, skus: SkuTable, today: date) -> Iterable[str]:
+    if sku.alias_of is not None:
         yield (
-            f"resource.instanceType {sku.name} {verb} retired on {sku.retired}: the cloud may "
-            "refuse to make new ones"
+            f"resource.instanceType {sku.name} is not a name that the cloud lists: say "
+            f"{sku.alias_of}, which is the same machine"
         )
-    if preset is not None and preset.dtype == "bfloat16" and sku.nvidia and not sku.bfloat16:
+    if sku.retired is None:
+        return
+    verb = "was" if sku.retired <= today else "will be"
+    follows = successor(sku, skus, today) if isinstance(sku, Sku) else None
+    yield (
+        f"resource.instanceType {sku.name} {verb} retired on {sku.retired}: the cloud may "
+        "refuse to make new ones"
+        + (f"; {follows} is the cheapest in service that offers as much" if follows else "")
+    )
+
+
+def _about_gpus(sku: Sku, preset: Preset | None) -> Iterable[str]:
+    if preset is None or not sku.nvidia:
+        return
+    if (sku.capability or 0) < RUNTIME_CAPABILITY:
+        yield (
+            f"the {sku.gpu} of {sku.name} has compute capability {sku.capability}, and the "
+            f"runtime's CUDA 13 supports {RUNTIME_CAPABILITY} and newer: the model will not start"
+        )
+    elif preset.dtype == "bfloat16" and not sku.bfloat16:
         yield f"the {sku.gpu} of {sku.name} has no native bfloat16, so {preset.name} runs slowly"
+    if not sku.runs_images:
+        yield f"{sku.name} has an Arm CPU, and the runtime image is built for x86-64"
 
 
 def _unheeded(workspace: Workspace) -> Iterable[str]:

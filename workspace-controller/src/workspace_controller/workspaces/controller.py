@@ -92,13 +92,13 @@ class WorkspacePass:
     async def _report(self, workspace: Workspace, sight: Sight, report: Report | None) -> None:
         if report is None:
             return
-        instance_type = sight.target.instance_type if sight.target is not None else ""
         await self.reporter.report(
             workspace,
             report,
             sight.seen.now,
-            instance_type=instance_type,
+            instance_type=sight.target.instance_type if sight.target is not None else "",
             phases=sight.phases,
+            chosen_because=sight.target.chosen_because if sight.target is not None else "",
         )
 
     async def _admit(self, workspace: Workspace, bug: Exception) -> None:

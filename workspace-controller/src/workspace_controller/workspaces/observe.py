@@ -117,8 +117,9 @@ class Observer:
     def _model(self, workspace: Workspace, target: Target, sources: Sources) -> Model:
         model = Model(
             preset=target.preset,
-            nodes=workspace.resource.count if target.spread else 1,
-            gpus=target.gpus if target.spread or target.preset is None else target.preset.gpus,
+            nodes=target.nodes,
+            gpus=target.pod_gpus,
+            engine=target.engine,
             adapters=sources.adapters,
             config=sources.config,
         )

@@ -40,6 +40,7 @@ INSTANCE_TYPE_UNKNOWN: Final = "InstanceTypeUnknown"
 NOTHING_FITS: Final = "NoInstanceTypeFits"
 SELECTOR_UNUSABLE: Final = "LabelSelectorUnusable"
 IMAGE_MISSING: Final = "PresetImageMissing"
+ACCESS_MISSING: Final = "ModelAccessSecretMissing"
 NOT_SERVED: Final = "NotServedByThisVersion"
 
 # InferenceReady.

@@ -14,7 +14,7 @@ from controlkit.conditions import set_condition
 from controlkit.errors import NotFound
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Condition
-from gpuapis.workspace import Phase, SlotStatus, Workspace, WorkspaceStatus
+from gpuapis.workspace import ChosenSize, Phase, SlotStatus, Workspace, WorkspaceStatus
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.events import Events
 from workspace_controller.workspaces.facts import Finding, Report, SlotRecord
@@ -46,13 +46,21 @@ class Reporter:
         *,
         instance_type: str,
         phases: tuple[Phase, ...],
+        chosen_because: str = "",
     ) -> None:
         """Writes the status if it differs, and announces what has changed.
 
         Raises:
             ControlError: the write failed; the pass is repeated.
         """
-        status = compose(workspace, report, now, instance_type=instance_type, phases=phases)
+        status = compose(
+            workspace,
+            report,
+            now,
+            instance_type=instance_type,
+            phases=phases,
+            chosen_because=chosen_because,
+        )
         if status == workspace.status:
             return
         # The UID refuses the write if a new Workspace has taken the name meanwhile.
@@ -74,6 +82,7 @@ def compose(
     *,
     instance_type: str,
     phases: tuple[Phase, ...],
+    chosen_because: str = "",
 ) -> WorkspaceStatus:
     """The status that a report makes of the present one; equal to it when nothing is new."""
     old = workspace.status
@@ -92,6 +101,8 @@ def compose(
     }
     if instance_type:
         update["instance_type"] = instance_type
+    if chosen_because:
+        update["sku"] = ChosenSize(name=instance_type, reason=chosen_because)
     if report.nodes is not None:
         update["worker_nodes"] = report.nodes
     if report.records is not None:

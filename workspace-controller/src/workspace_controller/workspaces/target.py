@@ -5,18 +5,20 @@ Invariant: the same spec, catalogue and table give the same target; what cannot 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
 from gpuapis import labels
 from gpuapis.workspace import PresetSpec, Workspace
 from workspace_controller.manifests.adapters import adapters_problem
+from workspace_controller.manifests.model_pod import wished_engine
 from workspace_controller.manifests.ownership import selector_labels
 from workspace_controller.manifests.template_pod import template_problem
-from workspace_controller.presets.catalog import Catalog, Preset
-from workspace_controller.skus.fit import cheapest, misfits
-from workspace_controller.skus.table import SkuTable
+from workspace_controller.presets.catalog import Catalog, Engine, Preset
+from workspace_controller.skus.choice import choose
+from workspace_controller.skus.fit import Fit, fit
+from workspace_controller.skus.table import Sku, SkuTable
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.facts import Problem
 
@@ -33,8 +35,19 @@ class Target:
     """GPUs that each node must offer."""
     disk: str
     """Disk that each node must have, as a quantity; "0" for the provider's default."""
-    spread: bool = False
-    """One node is too small, so that all of them together run one copy of the model."""
+    pod_gpus: int = 1
+    """GPUs that each pod of a preset gets."""
+    nodes: int = 1
+    """Nodes that one copy of the model is spread over."""
+    engine: Engine | None = None
+    """The engine that has to serve it; None leaves the choice to the runtime."""
+    chosen_because: str = ""
+    """Why this size, where nobody named one; "" where somebody did, or the choice is older."""
+
+    @property
+    def spread(self) -> bool:
+        """Whether one node is too small, so that all of them together run one copy."""
+        return self.nodes > 1
 
 
 @dataclass(frozen=True)
@@ -66,8 +79,9 @@ def _preset(
     preset = knowledge.catalog.find(asked.name)
     if preset is None:
         return Problem(reasons.PRESET_UNKNOWN, unknown_preset(asked.name, knowledge.catalog))
-    if asked.access_mode == "private" and not asked.preset_options.image:
-        return Problem(reasons.IMAGE_MISSING, PRIVATE_NEEDS_IMAGE)
+    closed = access_problem(asked, preset)
+    if closed is not None:
+        return closed
     target = _sized(workspace, preset, knowledge, today)
     if isinstance(target, Target) and target.spread and len(workspace.metadata.name) > LONGEST_NAME:
         return Problem(reasons.NAME_TOO_LONG, LONG_NAME)
@@ -118,14 +132,38 @@ PRIVATE_NEEDS_IMAGE = (
 )
 
 
+def access_problem(asked: PresetSpec, preset: Preset) -> Problem | None:
+    """What is missing to get at the model's weights; None when nothing is."""
+    if asked.access_mode == "private":
+        missing = not asked.preset_options.image
+        return Problem(reasons.IMAGE_MISSING, PRIVATE_NEEDS_IMAGE) if missing else None
+    if preset.access == "private":
+        return Problem(
+            reasons.IMAGE_MISSING,
+            f"inference.preset.accessMode is 'public', and {preset.name} may not be downloaded by "
+            "everybody: say private, and name an image that holds the runtime and the weights in "
+            "presetOptions.image",
+        )
+    if preset.access == "gated" and not asked.preset_options.model_access_secret:
+        return Problem(
+            reasons.ACCESS_MISSING,
+            f"inference.preset.presetOptions.modelAccessSecret is empty, and the hub gives out "
+            f"{preset.model} only to those who accepted its licence: name a Secret with the key "
+            "HF_TOKEN, a token of such an account",
+        )
+    return None
+
+
 def unknown_preset(name: str, catalog: Catalog) -> str:
     """The sentence about a preset that is not in the catalogue."""
     nearest = catalog.nearest(name)
-    hint = f" Did you mean {nearest}?" if nearest else ""
-    return (
-        f"inference.preset.name {name!r} is not a known preset.{hint} "
-        f"Known: {', '.join(catalog.names)}"
-    )
+    meant = catalog.find(nearest) if nearest else None
+    sentence = f"inference.preset.name {name!r} is not a known preset. "
+    if meant is None:
+        families = ", ".join(dict.fromkeys(preset.family for preset in catalog.presets))
+        return f"{sentence}Known families: {families}; docs/presets.md lists all presets"
+    family = ", ".join(each.name for each in catalog.presets if each.family == meant.family)
+    return f"{sentence}Did you mean {nearest}? Known of the family {meant.family}: {family}"
 
 
 def unknown_instance_type(name: str, skus: SkuTable) -> str:
@@ -166,11 +204,10 @@ def _sized(
     fallback = preset.gpus if preset is not None else 1
     sku = knowledge.skus.find(asked) if asked else None
     if sku is not None:
-        spread = workspace.resource.count > 1 and preset is not None and bool(misfits(preset, sku))
-        gpus = fallback if knowledge.byo and not spread else sku.gpus
-        return Target(preset, sku.name, gpus, disk, spread)
-    if knowledge.byo or (asked and knowledge.skus.may_exist(asked)):
-        return Target(preset, asked, fallback, disk)
+        return _on(workspace, preset, sku, byo=knowledge.byo)
+    known = knowledge.skus.find_unmeasured(asked)
+    if knowledge.byo or known is not None or (asked and knowledge.skus.may_exist(asked)):
+        return Target(preset, known.name if known else asked, fallback, disk, fallback)
     if asked:
         return Problem(reasons.INSTANCE_TYPE_UNKNOWN, unknown_instance_type(asked, knowledge.skus))
     if preset is None:
@@ -178,11 +215,43 @@ def _sized(
             reasons.INSTANCE_TYPE_UNKNOWN,
             "resource.instanceType is empty, and a template does not say what it needs: name one",
         )
-    chosen = cheapest(preset, knowledge.skus, today)
-    if chosen is None:
+    return _chosen(workspace, preset, knowledge.skus, today)
+
+
+def _on(workspace: Workspace, preset: Preset | None, sku: Sku, *, byo: bool) -> Target:
+    """The target on a known size.
+
+    Where the model does not fit, somebody has waived the check: it gets all that there is.
+    """
+    if preset is None:
+        return Target(None, sku.name, 1 if byo else sku.gpus, "0")
+    wish = wished_engine(workspace)
+    how = fit(preset, sku, nodes=workspace.resource.count, engine=wish)
+    if not isinstance(how, Fit):
+        nodes = workspace.resource.count if preset.distributed and how.need else 1
+        engine: Engine | None = "vllm" if nodes > 1 else wish
+        return Target(preset, sku.name, sku.gpus, preset.disk, sku.gpus, nodes, engine)
+    # A node of the user's own may be shared, so only what the model needs is asked of it.
+    offered = how.gpus if byo else sku.gpus
+    return Target(
+        preset, sku.name, offered, preset.disk, how.gpus, how.nodes, _engine(how, preset, wish)
+    )
+
+
+def _engine(how: Fit, preset: Preset, wish: Engine | None) -> Engine | None:
+    """What the runtime has to be told: nothing where its own choice, vLLM, is what fits."""
+    chooses_itself = how.engine == "vllm" or preset.engines == ("transformers",)
+    return wish if chooses_itself and how.nodes == 1 else how.engine
+
+
+def _chosen(workspace: Workspace, preset: Preset, skus: SkuTable, today: date) -> Target | Problem:
+    count, wish = workspace.resource.count, wished_engine(workspace)
+    choice = choose(preset, skus, today, nodes=count, engine=wish)
+    if choice is None:
         return Problem(
             reasons.NOTHING_FITS,
-            f"no priced size of {knowledge.skus.cloud} fits {preset.name}: name "
-            "resource.instanceType yourself",
+            f"no priced size of {skus.cloud} fits {preset.name} on {count} "
+            f"{'node' if count == 1 else 'nodes'}: name resource.instanceType yourself",
         )
-    return Target(preset, chosen.name, chosen.gpus, disk)
+    target = _on(workspace, preset, choice.sku, byo=False)
+    return replace(target, chosen_because=choice.reason)
