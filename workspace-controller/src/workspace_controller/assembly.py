@@ -26,6 +26,9 @@ from workspace_controller.manifests.model import ModelSource
 from workspace_controller.presets.catalog import catalog
 from workspace_controller.settings import LEASE, VERSION, Settings
 from workspace_controller.skus.table import sku_table
+from workspace_controller.tuning.execute import RunWriter
+from workspace_controller.tuning.observe import RunObserver
+from workspace_controller.tuning.progress import Heard, ProgressPoller
 from workspace_controller.webhooks.app import admission_app
 from workspace_controller.webhooks.review import Judge
 from workspace_controller.workspaces.child_writer import ChildWriter
@@ -59,13 +62,18 @@ def _manager(settings: Settings, client: KubeClient) -> Manager:
         )
     caches = Caches()
     recorder = EventRecorder(client, component=NAME)
-    controller = _controller(settings, client, caches, knowledge, Events(recorder))
+    heard = Heard()
+    controller = _controller(
+        settings, client, caches, knowledge=knowledge, events=Events(recorder), heard=heard
+    )
+    poller = ProgressPoller(client, caches, heard, controller.enqueue, CLOCK)
     manager = Manager(leader=leader)
     for reflector in caches.reflectors(client):
         manager.cached(reflector)
     manager.always("events", recorder.run)
     _serve(settings, client, manager, knowledge)
     manager.leading("workspaces", controller.run)
+    manager.leading("tuning progress", poller.run)
     REGISTRY.register(WorkspaceCollector(caches.workspaces))
     return manager
 
@@ -74,8 +82,10 @@ def _controller(
     settings: Settings,
     client: KubeClient,
     caches: Caches,
+    *,
     knowledge: Knowledge,
     events: Events,
+    heard: Heard,
 ) -> Controller:
     async def reconcile(key: Key) -> Result:
         return await work.reconcile(key, controller.failures(key))
@@ -93,12 +103,16 @@ def _controller(
     )
     sources, vetting, claim_api = SourceReader(client, CLOCK.now), Vetting(), settings.claims
     writer = ChildWriter(client, caches, source, vetting, hold)
+    runs = RunObserver(client, caches, heard, settings.namespace, settings.release_node)
+    run_writer = RunWriter(
+        client, caches, source, vetting, hold, settings.namespace, settings.tuning_deadline
+    )
     writing = Writing(settings.node_class, azure=settings.cloud == "azure")
     work = WorkspacePass(
         client=client,
         caches=caches,
-        observer=Observer(client, caches, knowledge, claim_api, sources, vetting, CLOCK.now),
-        executor=Executor(client, caches, writing, writer, events, hold),
+        observer=Observer(client, caches, knowledge, claim_api, sources, vetting, CLOCK.now, runs),
+        executor=Executor(client, caches, writing, writer, run_writer, events, hold),
         reporter=Reporter(client, caches.workspaces, events, hold),
     )
     watch_everything(controller, caches)

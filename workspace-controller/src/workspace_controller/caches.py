@@ -12,7 +12,7 @@ from controlkit.cache import Cache
 from controlkit.kube.client import KubeClient
 from controlkit.kube.reflector import Reflector
 from gpuapis import labels
-from gpuapis.core import Deployment, Node, Pod, Service, StatefulSet
+from gpuapis.core import Deployment, Job, Node, Pod, Service, StatefulSet
 from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
@@ -21,12 +21,20 @@ from workspace_controller.claims.dialects import node_index, owner_index
 OWNER: Final = "owner"
 NODE: Final = "node"
 UID: Final = "uid"
+ADAPTS: Final = "adapts"
 RESERVED: Final = "reserved"
 FREE: Final = "free"
 
 
 def _uid(workspace: Workspace) -> Iterable[str]:
     yield workspace.metadata.uid
+
+
+def _adapts(workspace: Workspace) -> Iterable[str]:
+    """The tuning Workspaces, as `namespace/name`, whose results this one serves."""
+    for adapter in workspace.inference.adapters if workspace.inference is not None else ():
+        if adapter.source is not None and adapter.source.workspace is not None:
+            yield f"{workspace.metadata.namespace}/{adapter.source.workspace}"
 
 
 def _owner_of_pod(pod: Pod) -> Iterable[str]:
@@ -51,7 +59,7 @@ class Caches:
     """One cache per kind."""
 
     workspaces: Cache[Workspace] = field(
-        default_factory=lambda: Cache(Workspace, indexes={UID: _uid})
+        default_factory=lambda: Cache(Workspace, indexes={UID: _uid, ADAPTS: _adapts})
     )
     machines: Cache[Machine] = field(
         default_factory=lambda: Cache(Machine, indexes={OWNER: owner_index, NODE: node_index})
@@ -66,6 +74,7 @@ class Caches:
     deployments: Cache[Deployment] = field(default_factory=lambda: Cache(Deployment))
     stateful_sets: Cache[StatefulSet] = field(default_factory=lambda: Cache(StatefulSet))
     services: Cache[Service] = field(default_factory=lambda: Cache(Service))
+    jobs: Cache[Job] = field(default_factory=lambda: Cache(Job))
 
     def claims_of(self, owner: str) -> list[Machine | NodeClaim]:
         """The claims of a Workspace, named as `namespace/name`, of both kinds."""
@@ -87,4 +96,5 @@ class Caches:
             Reflector(client, self.deployments, label_selector=mine),
             Reflector(client, self.stateful_sets, label_selector=mine),
             Reflector(client, self.services, label_selector=mine),
+            Reflector(client, self.jobs, label_selector=mine),
         ]

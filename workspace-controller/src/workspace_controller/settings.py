@@ -175,6 +175,13 @@ class Settings(BaseModel):
     """Let one replica of several do the work."""
     workers: Annotated[int, Field(ge=1, le=256), Name("--workers", "WORKERS")] = 10
     """Workspaces looked at at the same time."""
+    release_node: Annotated[bool, Name("--tuning-release-node", "TUNING_RELEASE_NODE")] = True
+    """Give up the GPU node of a fine-tuning run when it has ended, well or not. The annotation
+    kaito.sh/keep-node of a Workspace goes first."""
+    tuning_deadline: Annotated[
+        int, Field(ge=0, le=10**9), Name("--tuning-deadline-seconds", "TUNING_DEADLINE_SECONDS")
+    ] = 0
+    """Seconds after which a fine-tuning run is ended, counted from its Job's start; 0: never."""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Name("--log-level", "LOG_LEVEL")
     ] = "info"

@@ -111,7 +111,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an-empty-selector": ({"selector": {"matchLabels": {}}}, "resource.labelSelector is empty"),
     "both-kinds-of-work": ({"tuning": TUNING}, "inference and tuning are both given"),
-    "tuning": ({"inference": None, "tuning": TUNING}, "tuning: tuning is not served"),
+    "tuning": ({"inference": None, "tuning": TUNING}, "tuning.method is None"),
     "no-work": ({"inference": None}, "inference is missing"),
     "preset-and-template": ({"inference": PHI | TEMPLATE}, "both of them is given"),
     "neither": ({"inference": {}}, "neither of them is given"),

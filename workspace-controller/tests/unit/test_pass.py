@@ -14,7 +14,7 @@ from controlkit.events import EventRecorder
 from controlkit.kube.objects import Key
 from controlkit_testing import MemoryApi
 from gpuapis import labels
-from gpuapis.core import Deployment, Node, Pod, Service
+from gpuapis.core import Deployment, Job, Node, Pod, Service
 from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
@@ -23,6 +23,9 @@ from workspace_controller.manifests.claims import NodeClass
 from workspace_controller.manifests.model import ModelSource
 from workspace_controller.presets.catalog import catalog
 from workspace_controller.skus.table import sku_table
+from workspace_controller.tuning.execute import RunWriter
+from workspace_controller.tuning.observe import RunObserver
+from workspace_controller.tuning.progress import Heard
 from workspace_controller.workspaces.child_writer import ChildWriter
 from workspace_controller.workspaces.controller import WorkspacePass, watch_everything
 from workspace_controller.workspaces.events import Events
@@ -41,6 +44,7 @@ UID = "u-1"
 FIRST = claim_name(UID, 0, 0)
 SECOND = claim_name(UID, 0, 1)
 NODE = Key("", "node-0")
+RELEASE = "kaito-workspace"
 
 
 class Told(EventRecorder):
@@ -78,9 +82,24 @@ class Rig:
             client=client,
             caches=self.caches,
             observer=Observer(
-                client, self.caches, knowledge, self.claim_api, sources, vetting, self.clock
+                client,
+                self.caches,
+                knowledge,
+                self.claim_api,
+                sources,
+                vetting,
+                self.clock,
+                RunObserver(client, self.caches, Heard(), RELEASE),
             ),
-            executor=Executor(client, self.caches, writing, writer, events, self.hold),
+            executor=Executor(
+                client,
+                self.caches,
+                writing,
+                writer,
+                RunWriter(client, self.caches, source, vetting, self.hold, RELEASE),
+                events,
+                self.hold,
+            ),
             reporter=Reporter(client, self.caches.workspaces, events, self.hold),
         )
 
@@ -123,6 +142,7 @@ class Rig:
             self.caches.stateful_sets,
             self.caches.services,
             self.caches.pods,
+            self.caches.jobs,
         ):
             fill(cache, self.api)
 
@@ -875,6 +895,7 @@ async def test_every_object_wakes_its_workspace(rig: Rig) -> None:
             lambda: rig.api.put(Pod.RESOURCE, mine),
             lambda: rig.api.put(Deployment.RESOURCE, mine),
             lambda: rig.api.put(Service.RESOURCE, mine),
+            lambda: rig.api.put(Job.RESOURCE, mine),
             lambda: rig.make_node("n1", {}),
             lambda: rig.make_node("n2", owner),
             lambda: rig.make_node("n3", {labels.RESERVED_FOR: UID}),

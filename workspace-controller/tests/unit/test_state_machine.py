@@ -33,7 +33,9 @@ from workspace_controller.workspaces.facts import (
     Scale,
     Serving,
     SlotRecord,
+    StartRun,
     Vet,
+    VetRun,
 )
 from workspace_controller.workspaces.plan import decide
 from workspace_controller.workspaces.slots import claim_name
@@ -157,8 +159,8 @@ class WorkspaceMachine(RuleBasedStateMachine):
                     self.delete(claim.name)
             case ApplyChild() | Scale() | RemoveChild():
                 self.deploy(action)
-            case Vet():
-                pass  # stores nothing
+            case Vet() | VetRun() | StartRun():
+                assert isinstance(action, Vet), "a Workspace that serves has no run"
             case _:
                 self.touch_nodes(action)
 

@@ -117,7 +117,7 @@ def test_the_reason_goes_with_the_choice_and_only_with_it() -> None:
 
 
 PROBLEMS: dict[str, tuple[Workspace, dict[str, Any], str, str]] = {
-    "no-inference": (workspace(inference=None), {}, "NotServedByThisVersion", "tuning is not"),
+    "no-work": (workspace(inference=None), {}, "PresetUnknown", "tuning.preset is missing"),
     "an-unknown-preset": (
         workspace(inference={"preset": {"name": "phi-3"}}),
         {},

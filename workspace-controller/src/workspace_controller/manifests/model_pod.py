@@ -11,7 +11,7 @@ from gpuapis.workspace import InferenceSpec, PresetOptions, PresetSpec, Workspac
 from workspace_controller.manifests import adapters, secret_files
 from workspace_controller.manifests.hardening import container_security, pod_security
 from workspace_controller.manifests.model import Model, ModelSource
-from workspace_controller.manifests.ownership import TOLERATIONS, node_terms
+from workspace_controller.manifests.ownership import placement
 from workspace_controller.manifests.service import headless_name
 from workspace_controller.manifests.template_pod import MODEL_PORT
 from workspace_controller.presets.catalog import Engine, Preset
@@ -39,14 +39,7 @@ def model_pod(
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": LEAVE_SECONDS + DRAIN_SECONDS,
         "securityContext": pod_security(),
-        "affinity": {
-            "nodeAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": {
-                    "nodeSelectorTerms": node_terms(workspace)
-                }
-            }
-        },
-        "tolerations": [dict(toleration) for toleration in TOLERATIONS],
+        **placement(workspace),
     }
     if options.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in options.image_pull_secrets]

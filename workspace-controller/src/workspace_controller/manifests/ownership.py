@@ -87,6 +87,15 @@ TOLERATIONS: tuple[dict[str, str], ...] = (
 """The taints of GPU nodes, which a model's pods do not mind."""
 
 
+def placement(workspace: Workspace) -> dict[str, Any]:
+    """What binds a pod to the Workspace's nodes: the parts of its spec by their names."""
+    terms = {"nodeSelectorTerms": node_terms(workspace)}
+    return {
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}},
+        "tolerations": [dict(toleration) for toleration in TOLERATIONS],
+    }
+
+
 def keeps_away(taint: Taint, tolerations: Iterable[Mapping[str, Any]]) -> bool:
     """Whether a node with that taint takes no new pod with those tolerations, or evicts it."""
     if taint.effect not in ("NoSchedule", "NoExecute"):

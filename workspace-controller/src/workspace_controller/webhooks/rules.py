@@ -19,7 +19,6 @@ from workspace_controller.skus.fit import Misfit, fit
 from workspace_controller.skus.table import Sku, SkuTable, Unmeasured
 from workspace_controller.workspaces.facts import Problem
 from workspace_controller.workspaces.target import (
-    TUNING_NOT_SERVED,
     Knowledge,
     access_problem,
     resolve,
@@ -52,7 +51,7 @@ def problems(workspace: Workspace, knowledge: Knowledge, today: date) -> list[st
     if inference is not None and workspace.tuning is not None:
         found.append("inference and tuning are both given: use one Workspace for each")
     elif workspace.tuning is not None:
-        found.append(f"tuning: {TUNING_NOT_SERVED}")
+        found += _machine(workspace, knowledge, today)
     elif inference is None:
         found.append("inference is missing: say what to serve, by inference.preset or .template")
     else:
@@ -181,7 +180,8 @@ def _machine(workspace: Workspace, knowledge: Knowledge, today: date) -> Iterabl
         return
     preset = target.preset
     sku = knowledge.skus.find(workspace.resource.instance_type or "")
-    if preset is None or sku is None or _checks_bypassed(workspace):
+    unchecked = workspace.inference is None or _checks_bypassed(workspace)
+    if preset is None or sku is None or unchecked:
         return
     reasons_against = _misfit(workspace, preset, sku)
     if reasons_against:

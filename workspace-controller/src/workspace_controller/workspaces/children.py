@@ -109,11 +109,22 @@ def _child(
     wanted = how.digest(workspace, model) if model is not None and not frozen else ""
     if found is None:
         return Child(kind, wanted, name=name)
-    carried = found.metadata.annotations.get(labels.SPEC_HASH, "")
-    owner = owner_of(found, workspace)
-    if frozen and owner == "ours":
-        wanted = carried
-    return Child(kind, wanted, carried, owner, found.deleting, name)
+    child = replace(child_of(kind, found, workspace), wanted=wanted)
+    return replace(child, wanted=child.found) if frozen and child.owner == "ours" else child
+
+
+def child_of(kind: ChildKind, found: KubeObject | None, workspace: Workspace) -> Child:
+    """An object that has the name of a child, as it is; what it should be is not said."""
+    if found is None:
+        return Child(kind, name=workspace.key.name)
+    return Child(
+        kind,
+        "",
+        found.metadata.annotations.get(labels.SPEC_HASH, ""),
+        owner_of(found, workspace),
+        found.deleting,
+        found.key.name,
+    )
 
 
 def owner_of(found: KubeObject, workspace: Workspace) -> Owner:

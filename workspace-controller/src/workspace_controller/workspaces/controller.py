@@ -17,7 +17,7 @@ from controlkit.kube.objects import Key, KubeObject
 from gpuapis import labels
 from gpuapis.core import Node
 from gpuapis.workspace import Workspace
-from workspace_controller.caches import UID, Caches
+from workspace_controller.caches import ADAPTS, UID, Caches
 from workspace_controller.claims.dialects import VIEWS, kind_of
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.execute import Executor
@@ -28,7 +28,9 @@ from workspace_controller.workspaces.facts import (
     RemoveChild,
     Report,
     Scale,
+    StartRun,
     Vet,
+    VetRun,
 )
 from workspace_controller.workspaces.observe import Observer, Sight
 from workspace_controller.workspaces.plan import decide
@@ -145,8 +147,11 @@ def with_setback(report: Report, action: Action, error: ControlError) -> Report:
     finding = Finding("bad" if lasting else "unknown", error.reason, error.message)
     if report.deleting is not None:
         return replace(report, deleting=finding)
-    serving = isinstance(action, ApplyChild | RemoveChild | Scale)
-    if isinstance(action, Vet):
+    if report.run is not None and report.run.result is not None:
+        # How the run ended stays true, whatever holds up the end of its node.
+        return replace(report, resource=finding, claims_gone=False, nodes=None, records=None)
+    serving = isinstance(action, ApplyChild | RemoveChild | Scale | StartRun)
+    if isinstance(action, Vet | VetRun):
         report = replace(report, claims=None, records=None, resource=NOT_ASKED_FOR)
         serving = True
     whole = Finding(
@@ -162,18 +167,28 @@ def with_setback(report: Report, action: Action, error: ControlError) -> Report:
         inference=finding if serving else report.inference,
         nodes=report.nodes,
         records=report.records if serving else None,
+        started=report.started,
+        state=report.state,
+        run=report.run,
     )
 
 
 def watch_everything(controller: Controller, caches: Caches) -> None:
     """Wakes a Workspace when anything that its pass reads has changed."""
     controller.watch(caches.workspaces, _itself)
+    controller.watch(caches.jobs, _itself)
     controller.watch(caches.machines, _owner)
     controller.watch(caches.nodeclaims, _owner)
     controller.watch(caches.pods, _namesake)
     controller.watch(caches.deployments, _itself)
     controller.watch(caches.stateful_sets, _itself)
     controller.watch(caches.services, _namesake)
+
+    def servers(tuned: Workspace) -> Iterable[Key]:
+        """The Workspaces that serve what this one tunes; they wait for its success."""
+        return (each.key for each in caches.workspaces.by_index(ADAPTS, str(tuned.key)))
+
+    controller.watch(caches.workspaces, servers)
 
     def users(node: Node) -> Iterable[Key]:
         return _users(caches, node)

@@ -53,6 +53,7 @@ def _announcements(
         (claims, report.claims),
         (reasons.RESOURCE_READY, report.resource),
         (reasons.INFERENCE_READY, report.inference),
+        (reasons.JOB_STARTED, report.started),
         (reasons.WORKSPACE_DELETING, report.deleting),
     )
     announced: set[str] = set()

@@ -21,6 +21,7 @@ from gpuapis.workspace import Workspace
 from workspace_controller.caches import Caches
 from workspace_controller.claims.dialects import VIEWS, AnyClaim, write
 from workspace_controller.manifests.claims import ClaimNeed, NodeClass
+from workspace_controller.tuning.execute import RunWriter
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.child_writer import ChildWriter
 from workspace_controller.workspaces.events import Events
@@ -39,7 +40,9 @@ from workspace_controller.workspaces.facts import (
     RemoveFinalizer,
     ReserveNode,
     Scale,
+    StartRun,
     Vet,
+    VetRun,
 )
 from workspace_controller.workspaces.holding import Hold
 from workspace_controller.workspaces.observe import Sight
@@ -65,6 +68,7 @@ class Executor:
     caches: Caches
     writing: Writing
     children: ChildWriter
+    runs: RunWriter
     events: Events
     hold: Hold
 
@@ -99,6 +103,8 @@ class Executor:
                 await self._release(workspace, action.names)
             case LabelNode():
                 await self._label(workspace, action.name)
+            case VetRun() | StartRun() | RemoveChild(kind="Job"):
+                await self._tune(workspace, sight.target, action)
             case ApplyChild() | RemoveChild() | Scale() | Vet():
                 await self.children.carry_out(workspace, sight.model, action)
             case _:
@@ -124,6 +130,19 @@ class Executor:
                 raise  # nothing may be bought for a Workspace that is gone
             return  # gone already: there is nothing left to let go
         self.hold(workspace.key, self.caches.workspaces, workspace.key, written.resource_version)
+
+    async def _tune(
+        self, workspace: Workspace, target: Target | None, action: VetRun | StartRun | RemoveChild
+    ) -> None:
+        match action:
+            case VetRun():
+                assert target is not None
+                await self.runs.vet(workspace, target, action)
+            case StartRun():
+                assert target is not None
+                await self.runs.start(workspace, target, action)
+            case RemoveChild():
+                await self.runs.remove(workspace)
 
     # ---- claims ----
 

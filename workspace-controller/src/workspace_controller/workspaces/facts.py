@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Final, Literal
 
 from workspace_controller.manifests.model import WorkloadKind
+from workspace_controller.tuning.facts import Record, Tuning
 
 ClaimKind = Literal["Machine", "NodeClaim"]
 ClaimApi = Literal["auto", "machine", "nodeclaim", "byo"]
 """How nodes come; `auto` is what the cluster serves, Machine first; `byo`: the user brings them."""
 WORKLOADS: Final[tuple[WorkloadKind, ...]] = ("Deployment", "StatefulSet")
-ChildKind = Literal["Service", "HeadlessService", "Deployment", "StatefulSet"]
+ChildKind = Literal["Service", "HeadlessService", "Deployment", "StatefulSet", "Job"]
 Owner = Literal["absent", "ours", "previous", "foreign"]
 """Whose an object with the name of a child is: ours, a deleted Workspace's of our name, others'."""
 
@@ -177,6 +178,8 @@ class Observed:
     """The Workspace has served before."""
     address: str = ""
     """Where the model answers."""
+    tuning: Tuning | None = None
+    """The run of a tuning Workspace; None for one that serves."""
 
 
 # ---- what a pass does ----
@@ -262,6 +265,26 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class VetRun:
+    """Have the API server judge the Job of a tuning run, without making it."""
+
+    run: str
+    output: str
+    """The folder of results."""
+
+
+@dataclass(frozen=True)
+class StartRun:
+    """Make the Job of a tuning run."""
+
+    run: str
+    output: str
+    """The folder of results."""
+    copy_defaults: bool
+    """The Workspace names no training configuration: copy the defaults for the Job."""
+
+
+@dataclass(frozen=True)
 class RemoveFinalizer:
     """Let the Workspace go."""
 
@@ -277,6 +300,8 @@ Action = (
     | RemoveChild
     | Vet
     | Scale
+    | VetRun
+    | StartRun
     | RemoveFinalizer
 )
 
@@ -306,6 +331,13 @@ class Report:
     deleting: Finding | None = None
     nodes: tuple[str, ...] | None = None
     records: tuple[SlotRecord, ...] | None = None
+    started: Finding | None = None
+    """Whether a tuning run has begun."""
+    state: Literal["Pending", "Running", "Succeeded", "Failed"] | None = None
+    """The one word for a tuning Workspace; None for one that serves."""
+    run: Record | None = None
+    claims_gone: bool = False
+    """There are no claims to speak of any more: their condition goes too."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,5 @@ def phase(workspace: Workspace) -> str:
 
 
 def _preset(workspace: Workspace) -> str:
-    inference = workspace.inference
-    if inference is None or inference.preset is None:
-        return TEMPLATE
-    return inference.preset.name
+    work = workspace.inference or workspace.tuning
+    return TEMPLATE if work is None or work.preset is None else work.preset.name

@@ -6,7 +6,7 @@ money; and ConfigMaps, which are not cached.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from controlkit.errors import Blocked, NotFound, Rejected
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key, metadata_only
 from gpuapis import labels
-from gpuapis.core import Deployment, Node, StatefulSet
+from gpuapis.core import Deployment, Node, Pod, StatefulSet
 from gpuapis.workspace import Phase, Workspace
 from workspace_controller.caches import FREE, OWNER, RESERVED, UID, Caches
 from workspace_controller.claims.dialects import VIEWS, AnyClaim, read
@@ -28,8 +28,9 @@ from workspace_controller.manifests.ownership import (
 from workspace_controller.manifests.service import load_balanced, service_digest
 from workspace_controller.manifests.template_pod import tolerations
 from workspace_controller.manifests.workload import workload_digest
+from workspace_controller.tuning.observe import RunObserver
 from workspace_controller.workspaces import facts, reasons
-from workspace_controller.workspaces.children import as_it_runs
+from workspace_controller.workspaces.children import as_it_runs, child_of
 from workspace_controller.workspaces.children import children as all_children
 from workspace_controller.workspaces.facts import (
     ClaimApi,
@@ -69,6 +70,7 @@ class Observer:
     sources: SourceReader
     vetting: Vetting
     now: Callable[[], datetime]
+    runs: RunObserver
 
     async def observe(self, workspace: Workspace) -> Sight:
         """All that is known of a Workspace now."""
@@ -81,9 +83,9 @@ class Observer:
         reserved = self.caches.nodes.by_index(RESERVED, workspace.metadata.uid)
         pods = self.caches.pods.by_index(OWNER, str(workspace.key))
         served = target if isinstance(target, Target) else None
-        asked = served is not None and not workspace.deleting
+        asked = served if workspace.inference is not None and not workspace.deleting else None
         sources = await self.sources.find(workspace) if asked else Sources()
-        model = self._model(workspace, served, sources) if served else None
+        model = self._model(workspace, served, sources) if served and workspace.inference else None
         children = all_children(self.caches, workspace, model, frozen=sources.missing is not None)
         seen = Observed(
             now=now,
@@ -112,7 +114,31 @@ class Observer:
             address=self._address(workspace, model) if model is not None else "",
         )
         created = workspace.metadata.creation_timestamp or now
+        if workspace.tuning is not None:
+            seen = await self._with_run(workspace, seen, pods)
         return Sight(seen, served, model, phases(created, seen.claims, pods))
+
+    async def _with_run(self, workspace: Workspace, seen: Observed, pods: list[Pod]) -> Observed:
+        """What is seen of a tuning Workspace: it has a run in place of a served model."""
+        job = child_of("Job", self.caches.jobs.get(workspace.key), workspace)
+        run = None if workspace.deleting else await self.runs.observe(workspace)
+        at_work = [pod for pod in pods if pod.status.phase not in ("Succeeded", "Failed")]
+        return replace(
+            seen,
+            wanted=1,
+            children=(job,),
+            pods=troubles(at_work),
+            loading=busy_with(at_work),
+            vetted=run is None or self._run_vetted(workspace, run.wanted),
+            tuning=run,
+        )
+
+    def _run_vetted(self, workspace: Workspace, run: str) -> bool:
+        """Only what the user wrote without a schema of ours needs the API server's word."""
+        assert workspace.tuning is not None
+        data, result = workspace.tuning.input, workspace.tuning.output
+        checked = data.volume_source is None and result.volume_source is None
+        return checked or self.vetting.has_passed(workspace, run)
 
     def _model(self, workspace: Workspace, target: Target, sources: Sources) -> Model:
         model = Model(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from workspace_controller.tuning import plan as tuning
+from workspace_controller.tuning.facts import Tuning
 from workspace_controller.workspaces import findings, reasons
 from workspace_controller.workspaces.facts import (
     WORKLOADS,
@@ -32,6 +34,7 @@ from workspace_controller.workspaces.facts import (
     Scale,
     SlotRecord,
     Vet,
+    VetRun,
 )
 from workspace_controller.workspaces.slots import Slots, assign
 
@@ -58,10 +61,16 @@ def decide(seen: Observed) -> Plan:
     """The plan for what was seen."""
     if seen.deleting_since is not None:
         return _tear_down(seen)
+    if seen.tuning is not None:
+        early = tuning.before_nodes(seen, seen.tuning)
+        if early is not None:
+            return early
     if seen.problem is not None:
         return _refuse(seen)
     hold: tuple[Action, ...] = () if seen.held else (AddFinalizer(),)
     supply = _supply(seen)
+    if seen.tuning is not None:
+        return _tune(seen, supply, hold, seen.tuning)
     serve = _serve(seen, supply)
     inference = _inference(seen, supply)
     return Plan(
@@ -76,6 +85,30 @@ def decide(seen: Observed) -> Plan:
             records=supply.records,
         ),
         look_again=min((t for t in (supply.look_again, seen.look_again) if t), default=None),
+    )
+
+
+def _tune(seen: Observed, supply: _Supply, hold: tuple[Action, ...], run: Tuning) -> Plan:
+    """The plan for a run that has not ended."""
+    step = tuning.advance(seen, run, supply.resource)
+    buys = any(isinstance(each, CreateClaims) for each in supply.actions)
+    vet = (VetRun(run.wanted, run.output),) if buys and not seen.vetted else ()
+    alarms = [each for each in (supply.look_again, step.look_again) if each is not None]
+    return Plan(
+        actions=(*vet, *hold, *supply.actions, *step.actions),
+        report=Report(
+            claims=supply.claims,
+            claim_kind=findings.kind_in_use(seen),
+            resource=supply.resource,
+            inference=step.inference,
+            workspace=_whole(seen, supply.resource, step.inference),
+            nodes=supply.nodes,
+            records=supply.records,
+            started=step.started,
+            state=step.state,
+            run=step.record,
+        ),
+        look_again=min(alarms, default=None),
     )
 
 

@@ -14,6 +14,7 @@ INFERENCE_READY: Final = "InferenceReady"
 WORKSPACE_READY: Final = "WorkspaceReady"
 WORKSPACE_SUCCEEDED: Final = "WorkspaceSucceeded"
 WORKSPACE_DELETING: Final = "WorkspaceDeleting"
+JOB_STARTED: Final = "JobStarted"
 
 # MachineReady and NodeClaimReady.
 MACHINES_READY: Final = "installNodePluginsSuccess"
@@ -41,7 +42,8 @@ NOTHING_FITS: Final = "NoInstanceTypeFits"
 SELECTOR_UNUSABLE: Final = "LabelSelectorUnusable"
 IMAGE_MISSING: Final = "PresetImageMissing"
 ACCESS_MISSING: Final = "ModelAccessSecretMissing"
-NOT_SERVED: Final = "NotServedByThisVersion"
+PRESET_NOT_TUNABLE: Final = "PresetNotTunable"
+METHOD_UNKNOWN: Final = "TuningMethodUnknown"
 
 # InferenceReady.
 INFERENCE_SUCCESS: Final = "WorkspaceInferenceStatusSuccess"
@@ -62,6 +64,30 @@ POD_EVICTED: Final = "PodEvicted"
 POD_FAILED: Final = "PodFailed"
 UNSCHEDULABLE: Final = "Unschedulable"
 PODS_REFUSED: Final = "PodsRefused"
+
+
+# Tuning: ResourceReady after the run.
+RELEASED: Final = "ReleasedAfterTuning"
+NODE_KEPT: Final = "KeptAfterTuning"
+
+# Tuning: JobStarted.
+JOB_RUNS: Final = "WorkspaceTuningJobStatusStarted"
+JOB_PENDING: Final = "WorkspaceTuningJobStatusPending"
+JOB_FAILED: Final = "WorkspaceTuningJobStatusFailed"
+
+# Tuning: InferenceReady, which here says whether the result is pushed.
+TUNING_SUCCEEDED: Final = "TuningSucceeded"
+TUNING_PENDING: Final = "TuningPending"
+TUNING_RUNNING: Final = "TuningRunning"
+TUNING_CONFIG_MISSING: Final = "TuningConfigMissing"
+TUNING_CONFIG_UNUSABLE: Final = "TuningConfigUnusable"
+TUNING_DATA_NOT_FETCHED: Final = "TuningDataNotFetched"
+TUNING_DATA_UNUSABLE: Final = "TuningDataUnusable"
+TUNING_OUT_OF_MEMORY: Final = "TuningOutOfMemory"
+TUNING_PUSH_FAILED: Final = "TuningPushFailed"
+TUNING_INTERRUPTED: Final = "TuningInterrupted"
+TUNING_OVERDUE: Final = "TuningDeadlineExceeded"
+TUNING_FAILED: Final = "TuningFailed"
 
 # WorkspaceReady, WorkspaceSucceeded, WorkspaceDeleting.
 WORKSPACE_IS_READY: Final = "workspaceReady"

@@ -15,6 +15,7 @@ from controlkit.errors import NotFound
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Condition
 from gpuapis.workspace import ChosenSize, Phase, SlotStatus, Workspace, WorkspaceStatus
+from workspace_controller.tuning.facts import as_status
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.events import Events
 from workspace_controller.workspaces.facts import Finding, Report, SlotRecord
@@ -22,6 +23,7 @@ from workspace_controller.workspaces.holding import Hold
 from workspace_controller.workspaces.phases import READY, with_ready
 
 Status = Literal["True", "False", "Unknown"]
+State = Literal["Pending", "Ready", "NotReady", "Running", "Succeeded", "Failed"]
 
 CLAIM_CONDITIONS: Final = {
     "Machine": reasons.MACHINE_READY,
@@ -91,6 +93,9 @@ def compose(
         mine = CLAIM_CONDITIONS[report.claim_kind]
         others = set(CLAIM_CONDITIONS.values()) - {mine}
         conditions = tuple(each for each in conditions if each.type not in others)
+    if report.claims_gone:
+        gone = CLAIM_CONDITIONS.values()
+        conditions = tuple(each for each in conditions if each.type not in gone)
     for condition in _conditions(report, workspace.metadata.generation):
         conditions = set_condition(conditions, condition, now)
     update: dict[str, Any] = {
@@ -107,7 +112,11 @@ def compose(
         update["worker_nodes"] = report.nodes
     if report.records is not None:
         update["slots"] = tuple(_slot(record) for record in report.records)
-    if not any(phase.name == READY for phase in old.phases):
+    if report.run is not None:
+        update["tuning"] = as_status(report.run)
+    # What is over has its times; pods and claims that are gone would take them along.
+    over = report.run is not None and report.run.result == "Failed"
+    if not over and not any(phase.name == READY for phase in old.phases):
         ready = report.workspace.outlook == "good"
         created = workspace.metadata.creation_timestamp or now
         update["phases"] = with_ready(phases, created, now) if ready else phases
@@ -120,6 +129,7 @@ def _conditions(report: Report, generation: int) -> Iterable[Condition]:
     yield from _condition(claims, report.claims, "Unknown", generation)
     yield from _condition(reasons.RESOURCE_READY, report.resource, "False", generation)
     yield from _condition(reasons.INFERENCE_READY, report.inference, "False", generation)
+    yield from _condition(reasons.JOB_STARTED, report.started, "False", generation)
     yield from _condition(reasons.WORKSPACE_READY, report.workspace, "False", generation)
     whole = report.workspace if deleting else _succeeded(report.workspace)
     yield from _condition(reasons.WORKSPACE_SUCCEEDED, whole, "False", generation)
@@ -153,7 +163,11 @@ def _succeeded(whole: Finding) -> Finding:
     return Finding(whole.outlook, reason, whole.message)
 
 
-def _state(old: WorkspaceStatus, report: Report) -> Literal["Pending", "Ready", "NotReady"]:
+def _state(old: WorkspaceStatus, report: Report) -> State | None:
+    if report.state is not None:
+        return report.state
+    if old.tuning is not None:
+        return old.state  # what holds up a run says nothing about how far it is
     if report.workspace.outlook == "good":
         return "Ready"
     if old.state == "Ready" and report.workspace.outlook == "unknown":
@@ -176,4 +190,7 @@ def _slot(record: SlotRecord) -> SlotStatus:
 
 
 def _manifest(status: WorkspaceStatus) -> dict[str, Any]:
-    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    manifest = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if status.tuning is not None:  # a merge takes away only what is said to be null
+        manifest["tuning"] = status.tuning.model_dump(mode="json", by_alias=True)
+    return manifest

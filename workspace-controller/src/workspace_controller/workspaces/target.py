@@ -63,9 +63,12 @@ class Knowledge:
 def resolve(workspace: Workspace, knowledge: Knowledge, today: date) -> Target | Problem:
     """The target of a Workspace, or why it has none."""
     inference = workspace.inference
+    unusable = selector_problem(workspace)
+    if unusable is not None:
+        return unusable
     if inference is None:
-        return Problem(reasons.NOT_SERVED, TUNING_NOT_SERVED)
-    unusable = selector_problem(workspace) or _parts_problem(workspace)
+        return _tuning(workspace, knowledge, today)
+    unusable = _parts_problem(workspace)
     if unusable is not None:
         return unusable
     if inference.preset is None:
@@ -86,6 +89,38 @@ def _preset(
     if isinstance(target, Target) and target.spread and len(workspace.metadata.name) > LONGEST_NAME:
         return Problem(reasons.NAME_TOO_LONG, LONG_NAME)
     return target
+
+
+def _tuning(workspace: Workspace, knowledge: Knowledge, today: date) -> Target | Problem:
+    tuning = workspace.tuning
+    if tuning is None or tuning.preset is None:
+        return Problem(reasons.PRESET_UNKNOWN, "tuning.preset is missing: name the model to tune")
+    if (tuning.method or "").lower() not in METHODS:
+        given = f"tuning.method is {tuning.method!r}; allowed: {', '.join(METHODS)}"
+        return Problem(reasons.METHOD_UNKNOWN, given)
+    preset = _tunable(tuning.preset, knowledge.catalog)
+    target = preset if isinstance(preset, Problem) else _sized(workspace, preset, knowledge, today)
+    if isinstance(preset, Problem) or isinstance(target, Problem):
+        return target
+    assert preset.tuning is not None
+    # The run uses every GPU of its one node.
+    disk, gpus = preset.tuning.disk, target.gpus
+    return replace(target, disk=disk, pod_gpus=gpus, nodes=1, engine=None)
+
+
+def _tunable(asked: PresetSpec, catalog: Catalog) -> Preset | Problem:
+    """The preset to tune, or why it cannot be."""
+    field = "tuning.preset"
+    preset = catalog.find(asked.name)
+    if preset is None:
+        return Problem(reasons.PRESET_UNKNOWN, unknown_preset(asked.name, catalog, field))
+    if preset.tuning is None:
+        tunable = ", ".join(each.name for each in catalog.presets if each.tuning is not None)
+        return Problem(
+            reasons.PRESET_NOT_TUNABLE,
+            f"{field}.name {preset.name!r} cannot be fine-tuned. Presets that can: {tunable}",
+        )
+    return access_problem(asked, preset, field) or preset
 
 
 def _parts_problem(workspace: Workspace) -> Problem | None:
@@ -115,6 +150,7 @@ def _template(workspace: Workspace, knowledge: Knowledge, today: date) -> Target
     return _sized(workspace, None, knowledge, today)
 
 
+METHODS: Final = ("lora", "qlora")
 TAG: Final = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
 LONGEST_NAME: Final = 52
 LONG_NAME: Final = (
@@ -125,40 +161,42 @@ CONFIG_NEEDS_PRESET = (
     "inference.config is for presets: the server of inference.template has to read its settings "
     "itself, from a volume of the template"
 )
-TUNING_NOT_SERVED = "tuning is not served by this version: only inference is"
 PRIVATE_NEEDS_IMAGE = (
-    "inference.preset.presetOptions.image is empty: a private preset needs the image that holds "
-    "the runtime and the weights"
+    "presetOptions.image is empty: a private preset needs the image that holds the runtime and the "
+    "weights"
 )
 
 
-def access_problem(asked: PresetSpec, preset: Preset) -> Problem | None:
+def access_problem(
+    asked: PresetSpec, preset: Preset, field: str = "inference.preset"
+) -> Problem | None:
     """What is missing to get at the model's weights; None when nothing is."""
     if asked.access_mode == "private":
         missing = not asked.preset_options.image
-        return Problem(reasons.IMAGE_MISSING, PRIVATE_NEEDS_IMAGE) if missing else None
+        needs = f"{field}.{PRIVATE_NEEDS_IMAGE}"
+        return Problem(reasons.IMAGE_MISSING, needs) if missing else None
     if preset.access == "private":
         return Problem(
             reasons.IMAGE_MISSING,
-            f"inference.preset.accessMode is 'public', and {preset.name} may not be downloaded by "
+            f"{field}.accessMode is 'public', and {preset.name} may not be downloaded by "
             "everybody: say private, and name an image that holds the runtime and the weights in "
             "presetOptions.image",
         )
     if preset.access == "gated" and not asked.preset_options.model_access_secret:
         return Problem(
             reasons.ACCESS_MISSING,
-            f"inference.preset.presetOptions.modelAccessSecret is empty, and the hub gives out "
+            f"{field}.presetOptions.modelAccessSecret is empty, and the hub gives out "
             f"{preset.model} only to those who accepted its licence: name a Secret with the key "
             "HF_TOKEN, a token of such an account",
         )
     return None
 
 
-def unknown_preset(name: str, catalog: Catalog) -> str:
+def unknown_preset(name: str, catalog: Catalog, field: str = "inference.preset") -> str:
     """The sentence about a preset that is not in the catalogue."""
     nearest = catalog.nearest(name)
     meant = catalog.find(nearest) if nearest else None
-    sentence = f"inference.preset.name {name!r} is not a known preset. "
+    sentence = f"{field}.name {name!r} is not a known preset. "
     if meant is None:
         families = ", ".join(dict.fromkeys(preset.family for preset in catalog.presets))
         return f"{sentence}Known families: {families}; docs/presets.md lists all presets"

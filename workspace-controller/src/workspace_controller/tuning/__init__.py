@@ -1,0 +1,1 @@
+"""Fine-tuning: a Workspace's run, from its configuration to the result that others may name."""

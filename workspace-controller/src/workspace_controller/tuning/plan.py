@@ -1,0 +1,291 @@
+"""Decides what a pass does about a tuning Workspace's run: pure, total, without clock or logger.
+
+Invariant: a run that has ended is recorded before anything of it is given up, and once it is
+recorded no node is ever asked for it again and no Job made.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from workspace_controller.tuning.facts import Ending, Progress, Record, Tuning
+from workspace_controller.workspaces import reasons
+from workspace_controller.workspaces.facts import (
+    Action,
+    Child,
+    DeleteClaims,
+    Finding,
+    Observed,
+    Plan,
+    ReleaseNodes,
+    RemoveChild,
+    Report,
+    StartRun,
+)
+
+State = Literal["Pending", "Running", "Succeeded", "Failed"]
+
+GONE_CHECK: Final = 5.0
+"""Seconds between two looks at claims that are on their way out, should an event be missed."""
+CONFIG_CHECK: Final = 30.0
+"""Seconds between two looks at a user's ConfigMap, of which no event tells."""
+NAME_TAKEN: Final = (
+    "a Job of this name exists and is not ours. Delete it, or delete this Workspace and give it "
+    "another name."
+)
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What the run needs, and how it is, while it has not ended."""
+
+    inference: Finding
+    started: Finding
+    state: State
+    record: Record
+    actions: tuple[Action, ...] = ()
+    look_again: float | None = None
+
+
+def before_nodes(seen: Observed, run: Tuning) -> Plan | None:
+    """The whole plan of a pass that must not ask for nodes; None for one that may."""
+    if run.ended is not None:
+        return _after(seen, run, run.ended)
+    if run.job in ("complete", "failed"):
+        return _over(run)
+    return None if seen.problem is not None else _obstacle(seen, run)
+
+
+def _obstacle(seen: Observed, run: Tuning) -> Plan | None:
+    """What must be out of the way before a node is worth paying for."""
+    if run.unusable is not None and run.job == "absent":
+        return _stopped(seen, run.unusable.reason, run.unusable.message)
+    job = _job(seen)
+    if job.owner == "foreign":
+        return _stopped(seen, reasons.NAME_TAKEN, NAME_TAKEN)
+    if job.owner == "previous":
+        return _held_up("waits until the Job of an earlier Workspace of this name is gone")
+    previous = run.record is not None and run.record.run != run.wanted
+    if previous and seen.claims and not any(claim.live for claim in seen.claims):
+        names = ", ".join(sorted(f"{claim.kind} {claim.name}" for claim in seen.claims))
+        return _held_up(f"waits until {names} of the run before is gone")
+    return None
+
+
+def _job(seen: Observed) -> Child:
+    return next((child for child in seen.children if child.kind == "Job"), Child("Job"))
+
+
+# ---- before a run ----
+
+
+def _stopped(seen: Observed, reason: str, message: str) -> Plan:
+    """No node is paid for while nothing can run on it."""
+    idle = not seen.claims and not seen.reserved
+    waits = f"no node is asked for before this is mended: {message}"
+    return Plan(
+        report=Report(
+            workspace=Finding("bad", reasons.FAILED, message),
+            resource=Finding("pending", reasons.RESOURCE_PENDING, waits) if idle else None,
+            inference=Finding("bad", reason, message),
+            started=Finding("pending", reasons.JOB_PENDING, message),
+            state="Pending",
+        ),
+        look_again=CONFIG_CHECK,
+    )
+
+
+def _held_up(message: str) -> Plan:
+    return Plan(
+        report=Report(
+            workspace=Finding("pending", reasons.PENDING, message),
+            resource=Finding("pending", reasons.RESOURCE_PENDING, message),
+            inference=Finding("pending", reasons.TUNING_PENDING, message),
+            started=Finding("pending", reasons.JOB_PENDING, message),
+            state="Pending",
+        ),
+        look_again=GONE_CHECK,
+    )
+
+
+# ---- a run ----
+
+
+def advance(seen: Observed, run: Tuning, resource: Finding) -> Advance:
+    """The next step of a run that has not ended."""
+    job = _job(seen)
+    if job.owner == "ours" and (job.deleting or job.found != run.wanted):
+        message = "the run before is being ended"
+        end: tuple[Action, ...] = () if job.deleting else (RemoveChild("Job", with_pods=True),)
+        return _waiting(run, Finding("pending", reasons.TUNING_PENDING, message), end)
+    return _to_begin(run, resource) if run.job == "absent" else _under_way(seen, run, resource)
+
+
+def _to_begin(run: Tuning, resource: Finding) -> Advance:
+    if resource.outlook != "good":
+        message = "waits for ResourceReady"
+        return _waiting(run, Finding("pending", reasons.TUNING_PENDING, message))
+    start = StartRun(run.wanted, run.output, copy_defaults=not run.own_config)
+    message = "the Job is being created"
+    return _waiting(run, Finding("pending", reasons.TUNING_PENDING, message), (start,))
+
+
+def _under_way(seen: Observed, run: Tuning, resource: Finding) -> Advance:
+    record = _record(run)
+    again = CONFIG_CHECK if run.own_config else None
+    before = f" {_earlier(run.failures, run.ending)}" if run.ending is not None else ""
+    started = Finding("good", reasons.JOB_RUNS, "the training has begun")
+    # That a pod finds no node is news only where its node is there.
+    awaited = {reasons.UNSCHEDULABLE} if resource.outlook != "good" else set()
+    trouble = next((each for each in seen.pods if each.reason not in awaited), None)
+    if trouble is not None:
+        bad = Finding("bad", trouble.reason, f"{trouble.message}{before}")
+        held_up = Finding("pending", reasons.JOB_PENDING, bad.message)
+        return Advance(
+            bad,
+            started if run.started_at is not None else held_up,
+            "Pending" if run.started_at is None else "Running",
+            record,
+            look_again=again,
+        )
+    if run.started_at is None:
+        message = (seen.loading or "the Job has no pod yet") + before
+        return _waiting(run, Finding("pending", reasons.TUNING_PENDING, message), look_again=again)
+    message = f"the training runs; see status.tuning.{before}"
+    runs = Finding("pending", reasons.TUNING_RUNNING, message)
+    return Advance(runs, started, "Running", record, look_again=again)
+
+
+def _earlier(failures: int, ending: Ending) -> str:
+    many = "pod has" if failures == 1 else "pods have"
+    last = f" ({ending.reason}): {ending.message}" if ending.reason else ""
+    return f"{failures} {many} failed before; the last one{last}" if last else ""
+
+
+def _waiting(
+    run: Tuning,
+    why: Finding,
+    actions: tuple[Action, ...] = (),
+    *,
+    look_again: float | None = None,
+) -> Advance:
+    started = Finding("pending", reasons.JOB_PENDING, why.message)
+    return Advance(why, started, "Pending", _record(run), actions, look_again)
+
+
+def _over(run: Tuning) -> Plan:
+    """The run has ended. This pass records it; what it held is given up by a later one.
+
+    Were it the other way round, a crash in between would lose the diagnosis with the pods.
+    """
+    ending = _success(run) if run.job == "complete" else _failure(run)
+    record = replace(
+        _record(run, ending),
+        result="Succeeded" if run.job == "complete" else "Failed",
+        reason=ending.reason,
+        message=ending.message,
+    )
+    inference, started, state = _verdict(record)
+    return Plan(
+        report=Report(
+            workspace=_whole(inference),
+            inference=inference,
+            started=started,
+            state=state,
+            run=record,
+        )
+    )
+
+
+def _success(run: Tuning) -> Ending:
+    """What the pod said; where it said nothing that was kept, the Job's word must do."""
+    said = run.ending if run.ending is not None and not run.ending.reason else Ending("")
+    where = f"{said.image}@{said.digest}" if said.image and said.digest else run.destination
+    return replace(said, reason=reasons.TUNING_SUCCEEDED, message=f"the result is in {where}")
+
+
+def _failure(run: Tuning) -> Ending:
+    reason, message = run.verdict
+    if reason == "DeadlineExceeded":
+        return Ending(
+            reasons.TUNING_OVERDUE,
+            f"the run was ended: {message} The limit is the installation's tuning deadline; ask "
+            "whoever runs it for more, or train for fewer steps.",
+            run.ending.progress if run.ending is not None else Progress(),
+        )
+    if run.ending is not None and run.ending.reason:
+        return run.ending
+    return Ending(reasons.TUNING_FAILED, f"the Job failed: {reason} {message}".rstrip())
+
+
+def _record(run: Tuning, ending: Ending | None = None) -> Record:
+    """What is to be recorded now; figures that are not known any more stay."""
+    same = run.record if run.record is not None and run.record.run == run.wanted else None
+    record = same or Record(run.wanted)
+    started = record.started_at or run.started_at
+    if ending is None:
+        return replace(record, started_at=started, progress=run.progress or record.progress)
+    said = ending.progress if ending.progress.step is not None else run.progress
+    return replace(
+        record,
+        started_at=started,
+        finished_at=run.finished_at,
+        progress=said or record.progress,
+        image=ending.image,
+        digest=ending.digest,
+    )
+
+
+# ---- after a run ----
+
+
+def _after(seen: Observed, run: Tuning, record: Record) -> Plan:
+    """Gives the node up, unless it is to be kept; never asks for another."""
+    inference, started, state = _verdict(record)
+    if run.unusable is not None and record.result == "Failed":
+        inference = Finding("bad", run.unusable.reason, run.unusable.message)
+    look_again = CONFIG_CHECK if run.own_config and record.result == "Failed" else None
+    held = bool(seen.claims or seen.reserved)
+    report = Report(
+        workspace=_whole(inference),
+        inference=inference,
+        started=started,
+        state=state,
+        run=record,
+    )
+    if held and run.keep_node:
+        kept = (
+            "the run has ended and its node is kept, and paid for, until this Workspace is deleted "
+            "or its annotation kaito.sh/keep-node says false"
+        )
+        report = replace(report, resource=Finding("good", reasons.NODE_KEPT, kept))
+        return Plan(report=report, look_again=look_again)
+    gone = "the run has ended and its node is given up: nothing is paid for any more"
+    going_on = "the run has ended, and its node is being given up"
+    report = replace(
+        report,
+        resource=Finding("good", reasons.RELEASED, going_on if held else gone),
+        claims_gone=True,
+        nodes=(),
+        records=(),
+        run=replace(record, released=not held),
+    )
+    going = tuple(claim for claim in seen.claims if claim.live)
+    actions: tuple[Action, ...] = (DeleteClaims(going),) if going else ()
+    if seen.reserved:
+        actions += (ReleaseNodes(seen.reserved),)
+    return Plan(actions, report, GONE_CHECK if held else look_again)
+
+
+def _verdict(record: Record) -> tuple[Finding, Finding, State]:
+    if record.result == "Succeeded":
+        good = Finding("good", record.reason or reasons.TUNING_SUCCEEDED, record.message)
+        ran = Finding("good", reasons.JOB_RUNS, "the training has begun")
+        return good, ran, "Succeeded"
+    bad = Finding("bad", record.reason or reasons.TUNING_FAILED, record.message)
+    return bad, replace(bad, reason=reasons.JOB_FAILED), "Failed"
+
+
+def _whole(inference: Finding) -> Finding:
+    if inference.outlook == "good":
+        return Finding("good", reasons.WORKSPACE_IS_READY, inference.message)
+    return Finding("bad", reasons.FAILED, f"{reasons.INFERENCE_READY}: {inference.message}")
