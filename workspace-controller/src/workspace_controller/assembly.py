@@ -101,7 +101,11 @@ def _controller(
         settings.hub,
         settings.insecure_registries,
     )
-    sources, vetting, claim_api = SourceReader(client, CLOCK.now), Vetting(), settings.claims
+    sources, vetting, claim_api = (
+        SourceReader(client, caches.workspaces, knowledge.catalog, CLOCK.now),
+        Vetting(),
+        settings.claims,
+    )
     writer = ChildWriter(client, caches, source, vetting, hold)
     runs = RunObserver(client, caches, heard, settings.namespace, settings.release_node)
     run_writer = RunWriter(

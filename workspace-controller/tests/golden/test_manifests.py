@@ -237,12 +237,15 @@ def test_each_thing_that_a_user_can_change_makes_another_hash(changes: dict[str,
 def test_the_hash_covers_what_the_spec_refers_to() -> None:
     configured = workspace(config="settings")
     assert wish(configured, config="1") != wish(configured, config="2")
-    tuned = workspace(adapters=(OPEN_IMAGE,))
-    first, second = (
-        Adapter("tuned", image=f"registry.example.com/tuned@sha256:{digit * 64}") for digit in "12"
-    )
-    assert wish(tuned, adapters=(first,)) != wish(tuned, adapters=(second,))
     assert wish(workspace(), nodes=2) != wish(workspace(), nodes=3)
+
+
+def test_another_run_of_the_workspace_that_tuned_an_adapter_restarts_nothing() -> None:
+    tuned = workspace(adapters=({"source": {"name": "a", "workspace": "tune"}},))
+    first, second = (
+        Adapter("a", image=f"registry.example.com/tuned@sha256:{digit * 64}") for digit in "12"
+    )
+    assert wish(tuned, adapters=(first,)) == wish(tuned, adapters=(second,))
 
 
 def test_the_hash_covers_nothing_that_only_the_operator_can_change() -> None:

@@ -142,11 +142,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an-adapter-with-nothing-in-it": (
         {"inference": PHI | adapters({"name": "a", "image": "b"}, {"name": "c"})},
-        "inference.adapters[1].source takes exactly one of image and volumeSource; neither",
+        "source takes exactly one of image, volumeSource, workspace; given: none of them",
     ),
     "an-adapter-from-two-places": (
         {"inference": PHI | adapters({"name": "a", "image": "b", "volumeSource": {}})},
-        "inference.adapters[0].source takes exactly one of image and volumeSource; both",
+        "source takes exactly one of image, volumeSource, workspace; given: image, volumeSource",
     ),
     "an-adapter-from-a-url": (
         {"inference": PHI | adapters({"name": "a", "urls": ["https://example.com/a"]})},

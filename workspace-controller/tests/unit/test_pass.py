@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from workspace_world.tuning import tuning
 
 from controlkit.cache import Cache
 from controlkit.controller import Controller, Result
@@ -76,7 +77,10 @@ class Rig:
         node_class = NodeClass("kaito.sh", "KaitoNodeClass", "default")
         writing = Writing(node_class, azure=True)
         source = ModelSource("example.com/gpu", "1")
-        sources, vetting = SourceReader(client, self.clock), Vetting()
+        sources, vetting = (
+            SourceReader(client, self.caches.workspaces, catalog(), self.clock),
+            Vetting(),
+        )
         writer = ChildWriter(client, self.caches, source, vetting, self.hold)
         self.work = WorkspacePass(
             client=client,
@@ -204,9 +208,9 @@ class Rig:
         }
         self.api.put(Deployment.RESOURCE, found)
 
-    async def serve(self) -> None:
+    async def serve(self, **changes: Any) -> None:
         """Brings the Workspace to Ready."""
-        self.create()
+        self.create(**changes)
         await self.settle(2)
         self.provision()
         await self.settle(2)
@@ -911,6 +915,76 @@ async def test_every_object_wakes_its_workspace(rig: Rig) -> None:
         await turns()
         assert woken == [], "a stranger's node concerns nobody"
         running.cancel()
+
+
+# ---- adapters that another Workspace tunes ----
+
+
+def tuned(result: str | None = "Succeeded", digit: str = "1") -> dict[str, Any]:
+    status = {"run": "r", "result": result, "digest": f"sha256:{digit * 64}"}
+    return {
+        "metadata": {"name": "tune", "namespace": KEY.namespace, "uid": "u-2"},
+        "resource": {"labelSelector": {"matchLabels": {"apps": "tune"}}},
+        "tuning": tuning(),
+        "status": {"observedGeneration": 1, "tuning": status},
+    }
+
+
+def puller(rig: Rig) -> list[str]:
+    (found,) = rig.get(Deployment.RESOURCE)["spec"]["template"]["spec"]["initContainers"]
+    command: list[str] = found["command"]
+    return command
+
+
+ADAPTED = {
+    "preset": {"name": "phi-3-mini-128k-instruct"},
+    "adapters": [{"source": {"name": "a", "workspace": "tune"}}],
+}
+
+
+async def test_an_adapter_that_is_being_tuned_is_waited_for_without_a_node(rig: Rig) -> None:
+    rig.create(inference=ADAPTED)
+    rig.api.put(Workspace.RESOURCE, tuned(None))
+    await rig.settle(2)
+    assert rig.conditions()["InferenceReady"] == ("False", "AdapterNotReady")
+    assert rig.conditions()["WorkspaceReady"] == ("False", "workspacePending")
+    assert rig.api.all(Machine.RESOURCE) == []
+
+    rig.api.put(Workspace.RESOURCE, tuned())
+    await rig.settle(2)
+    rig.provision()
+    await rig.settle()
+    assert f"registry.example.com/team/adapter@sha256:{'1' * 64}" in puller(rig)
+    assert "--docker-config=/mnt/secrets/push/config.json" in puller(rig)
+
+
+async def test_what_serves_keeps_its_adapter_until_its_own_spec_changes(rig: Rig) -> None:
+    rig.api.put(Workspace.RESOURCE, tuned())
+    await rig.serve(inference=ADAPTED)
+    for change in (tuned(digit="2"), tuned(None), tuned("Failed"), None):
+        if change is None:
+            rig.api.remove(Workspace.RESOURCE, Key(KEY.namespace, "tune"))
+        else:
+            rig.api.put(Workspace.RESOURCE, change)
+        await rig.settle()
+        assert rig.conditions()["WorkspaceReady"] == ("True", "workspaceReady")
+        assert f"registry.example.com/team/adapter@sha256:{'1' * 64}" in puller(rig)
+
+    found = rig.get(Workspace.RESOURCE)
+    found["inference"]["adapters"][0]["strength"] = "0.5"
+    rig.api.put(Workspace.RESOURCE, found)
+    await rig.settle()
+    assert f"registry.example.com/team/adapter@sha256:{'1' * 64}" in puller(rig)
+    (message,) = [
+        c["message"]
+        for c in rig.get(Workspace.RESOURCE)["status"]["conditions"]
+        if c["type"] == "InferenceReady"
+    ]
+    assert "Workspace tune does not exist" in message
+
+    rig.api.put(Workspace.RESOURCE, tuned(digit="2"))
+    await rig.settle()
+    assert f"registry.example.com/team/adapter@sha256:{'2' * 64}" in puller(rig)
 
 
 async def turns() -> None:

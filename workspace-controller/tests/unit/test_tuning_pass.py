@@ -82,7 +82,7 @@ class Rig:
         events, source, vetting = Events(self.told), ModelSource("example.com/gpu", "1"), Vetting()
         knowledge = Knowledge(catalog(), sku_table("azure"), byo=self.byo)
         runs = RunObserver(client, caches, self.heard, RELEASE, self.release_node)
-        sources, clock = SourceReader(client, self.clock), self.clock
+        sources, clock = SourceReader(client, caches.workspaces, catalog(), self.clock), self.clock
         claim_api: ClaimApi = "byo" if self.byo else "auto"
         self.work = WorkspacePass(
             client=client,

@@ -22,11 +22,12 @@ FULL_STRENGTH: Final = "1.0"
 
 @dataclass(frozen=True)
 class Adapter:
-    """One adapter whose source is known: an image or a volume."""
+    """One adapter, from an image or a volume."""
 
     name: str
     strength: str = FULL_STRENGTH
     image: str = ""
+    """"" for a volume, and where a tuning Workspace has yet to make it."""
     pull_secrets: tuple[str, ...] = ()
     volume: dict[str, Any] | None = None
 
@@ -67,17 +68,25 @@ def adapters_problem(inference: InferenceSpec) -> str | None:
 def _problem(field: str, spec: AdapterSpec) -> str | None:
     source = spec.source
     if source is None:
-        return f"{field}.source is missing: give it a name, and an image or a volumeSource"
+        return f"{field}.source is missing: give it a name, and an image, volumeSource or workspace"
     if NAME.fullmatch(source.name or "") is None:
         return (
             f"{field}.source.name {source.name or ''!r} names a folder and a container, so it must "
             "be 1 to 55 characters of a-z, 0-9 and -, beginning and ending with a letter or digit"
         )
     if source.urls:
-        return f"{field}.source.urls is for training data: give an image or a volumeSource"
-    if bool(source.image) == (source.volume_source is not None):
-        count = "both" if source.image else "neither"
-        return f"{field}.source takes exactly one of image and volumeSource; {count} is given"
+        return f"{field}.source.urls is for training data: give an image, volumeSource or workspace"
+    ways = {
+        "image": source.image,
+        "volumeSource": source.volume_source,
+        "workspace": source.workspace,
+    }
+    given = [name for name, value in ways.items() if value is not None and value != ""]
+    if len(given) != 1:
+        return (
+            f"{field}.source takes exactly one of {', '.join(ways)}; given: "
+            f"{', '.join(given) or 'none of them'}"
+        )
     if not _is_strength(spec.strength or FULL_STRENGTH):
         return f"{field}.strength {spec.strength!r} is not a number from 0 to 1, such as 0.5"
     return None

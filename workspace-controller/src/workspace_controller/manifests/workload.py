@@ -37,20 +37,16 @@ def workload_digest(workspace: Workspace, model: Model) -> str:
 
 
 def _beside_the_spec(workspace: Workspace, model: Model) -> dict[str, Any]:
-    """What the user changes elsewhere: annotations, objects that the spec refers to, the count."""
-    named = {each.source.image for each in _adapters(workspace) if each.source is not None}
+    """What the user changes elsewhere: annotations, objects that the spec refers to, the count.
+
+    What a tuning Workspace makes is not among it: a run of it again must not restart what serves.
+    """
     return {
         "config": model.config,
         "engine": wished_engine(workspace) if model.preset and not model.spread else "",
-        "images": [each.image for each in model.adapters if each.image and each.image not in named],
         "nodes": model.nodes if model.spread else 0,
         "version": workspace.metadata.annotations.get(labels.UPGRADE_TO_VERSION, ""),
     }
-
-
-def _adapters(workspace: Workspace) -> tuple[Any, ...]:
-    assert workspace.inference is not None
-    return workspace.inference.adapters
 
 
 def workload(workspace: Workspace, model: Model, source: ModelSource) -> dict[str, Any]:

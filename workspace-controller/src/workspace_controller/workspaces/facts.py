@@ -133,6 +133,8 @@ class Problem:
 
     reason: str
     message: str
+    passing: bool = False
+    """Time alone may mend it."""
 
 
 @dataclass(frozen=True)

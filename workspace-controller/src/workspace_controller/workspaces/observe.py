@@ -86,14 +86,15 @@ class Observer:
         asked = served if workspace.inference is not None and not workspace.deleting else None
         sources = await self.sources.find(workspace) if asked else Sources()
         model = self._model(workspace, served, sources) if served and workspace.inference else None
-        children = all_children(self.caches, workspace, model, frozen=sources.missing is not None)
+        awaits = sources.missing or self._untuned(workspace, model, sources)
+        children = all_children(self.caches, workspace, model, frozen=awaits is not None)
         seen = Observed(
             now=now,
             uid=workspace.metadata.uid,
             deleting_since=workspace.metadata.deletion_timestamp,
             held=labels.WORKSPACE_FINALIZER in workspace.metadata.finalizers,
             problem=target if isinstance(target, Problem) else None,
-            awaits=sources.missing,
+            awaits=awaits,
             vetted=model is None or self._vetted(workspace, model),
             look_again=sources.look_again,
             wanted=workspace.resource.count,
@@ -150,6 +151,20 @@ class Observer:
             config=sources.config,
         )
         return as_it_runs(self.caches, workspace, model)
+
+    def _untuned(
+        self, workspace: Workspace, model: Model | None, sources: Sources
+    ) -> Problem | None:
+        """What an adapter lacks; nothing where the workload runs from this very wish.
+
+        It has the image that was there when it was made, whatever becomes of the Workspace that
+        tuned it: gone, failed or under way again.
+        """
+        running = self._workload(workspace.key)
+        if model is None or sources.untuned is None or running is None:
+            return sources.untuned
+        carried = running.metadata.annotations.get(labels.SPEC_HASH)
+        return None if carried == workload_digest(workspace, model) else sources.untuned
 
     def _vetted(self, workspace: Workspace, model: Model) -> bool:
         """Whether the API server can be trusted to take the workload."""

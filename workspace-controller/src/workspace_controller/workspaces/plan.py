@@ -366,7 +366,8 @@ def _being_changed(seen: Observed, ours: list[Child]) -> Finding | None:
 
 def _not_begun(seen: Observed, supply: _Supply) -> Finding:
     if seen.awaits is not None:
-        return Finding("bad", seen.awaits.reason, seen.awaits.message)
+        awaits = seen.awaits
+        return Finding("pending" if awaits.passing else "bad", awaits.reason, awaits.message)
     if supply.resource.outlook != "good":
         return Finding("pending", reasons.INFERENCE_PENDING, "waits for ResourceReady")
     kind = next(c.kind for c in seen.children if c.kind in WORKLOADS and c.wanted)

@@ -5,20 +5,23 @@ keeps no copy of the cluster's ConfigMaps and needs no right to list them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 import yaml
 
+from controlkit.cache import Cache
 from controlkit.errors import Blocked
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key
 from gpuapis.core import ConfigMap
-from gpuapis.workspace import Workspace
+from gpuapis.workspace import AdapterSpec, Workspace
 from workspace_controller.manifests.adapters import Adapter, adapter
 from workspace_controller.manifests.digest import digest
 from workspace_controller.manifests.model_pod import CONFIG_KEY
+from workspace_controller.presets.catalog import Catalog
+from workspace_controller.tuning.results import tuned_image
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.facts import Problem
 
@@ -35,6 +38,8 @@ class Sources:
     """The digest of the server's settings; "" where the Workspace names none."""
     missing: Problem | None = None
     """The first thing that is not there, or is there and unusable."""
+    untuned: Problem | None = None
+    """Why an adapter of a tuning Workspace has no image; what serves already needs none."""
     look_again: float | None = None
     """Seconds until it has to be read again."""
 
@@ -48,8 +53,16 @@ class _Reading:
 class SourceReader:
     """Finds what Workspaces refer to."""
 
-    def __init__(self, client: KubeClient, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        workspaces: Cache[Workspace],
+        catalog: Catalog,
+        now: Callable[[], datetime],
+    ) -> None:
         self._client = client
+        self._workspaces = workspaces
+        self._catalog = catalog
         self._now = now
         self._readings: dict[Key, _Reading] = {}
 
@@ -60,15 +73,32 @@ class SourceReader:
             ControlError: the API server cannot be asked.
         """
         assert workspace.inference is not None
-        adapters = tuple(adapter(spec) for spec in workspace.inference.adapters)
+        found = [self._adapter(workspace, spec) for spec in workspace.inference.adapters]
+        adapters = tuple(each for each, _ in found)
+        untuned = next((problem for _, problem in found if problem is not None), None)
         name = workspace.inference.config
         if name is None:
-            return Sources(adapters)
+            return Sources(adapters, untuned=untuned)
         config = await self._config(Key(workspace.metadata.namespace, name))
         again = REREAD.total_seconds()
         if isinstance(config, Problem):
-            return Sources(adapters, missing=config, look_again=again)
-        return Sources(adapters, config, look_again=again)
+            return Sources(adapters, missing=config, untuned=untuned, look_again=again)
+        return Sources(adapters, config, untuned=untuned, look_again=again)
+
+    def _adapter(self, workspace: Workspace, spec: AdapterSpec) -> tuple[Adapter, Problem | None]:
+        """An adapter, with its image where a tuning Workspace makes it; or why it has none yet."""
+        known = adapter(spec)
+        name = spec.source.workspace if spec.source is not None else None
+        if name is None:
+            return known, None
+        assert workspace.inference is not None
+        assert workspace.inference.preset is not None
+        tuned = self._workspaces.get(Key(workspace.metadata.namespace, name))
+        image = tuned_image(name, tuned, workspace.inference.preset.name, self._catalog)
+        if isinstance(image, Problem):
+            return known, image
+        secrets = tuple(dict.fromkeys((*known.pull_secrets, *image.pull_secrets)))
+        return replace(known, image=image.reference, pull_secrets=secrets), None
 
     async def _config(self, key: Key) -> str | Problem:
         now = self._now()
