@@ -69,8 +69,8 @@ class FakeEngine:
             yield Started(prompt_tokens=len(words))
             try:
                 await until(lambda: not script.held_answers)
-                for word in words:
-                    yield Delta(word, 1)
+                for place, word in enumerate(words):
+                    yield Delta(f" {word}" if place else word, 1)
             except (GeneratorExit, asyncio.CancelledError):
                 script.abandoned += 1
                 raise

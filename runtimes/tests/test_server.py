@@ -178,7 +178,7 @@ async def test_a_body_that_never_ends_gets_408() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "headers": []}
+    scope = {"type": "http", "method": "POST", "path": "/chat", "headers": []}
     await BodyLimit(no_app, 1000, seconds=0.05)(scope, silence, send)
     assert sent[0]["status"] == 408
 

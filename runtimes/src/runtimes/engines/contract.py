@@ -23,11 +23,12 @@ class Sampling:
     """How tokens are chosen; None leaves a setting to the model's own generation config.
 
     `max_length` and `min_length` count prompt and new tokens together, `max_new_tokens` only the new ones
-    and wins over `max_length`.
+    and wins over `max_length`; `all_room` asks for as many new tokens as the limits leave, and wins over both.
     """
 
     max_length: int | None = None
     max_new_tokens: int | None = None
+    all_room: bool = False
     min_length: int = 0
     do_sample: bool = True
     early_stopping: bool = False
@@ -55,11 +56,13 @@ class Sampling:
 class Generation:
     """One request for text: either `prompt` or `messages` is set.
 
+    `adapter` names what is put on the base model for this request; empty: what `/chat` always gets.
     `trim_prompt` cuts the left of a prompt that leaves no room for the new tokens.
     """
 
     id: str
     sampling: Sampling
+    adapter: str = ""
     prompt: str | None = None
     prefix: str = ""
     messages: tuple[Message, ...] = ()
@@ -95,8 +98,20 @@ Event = Started | Delta | Finished
 
 
 @dataclass(frozen=True)
+class AdapterInfo:
+    """A loaded LoRA adapter; `strength` is what its effect is multiplied with, from 0 to 1."""
+
+    name: str
+    rank: int
+    strength: float
+
+
+@dataclass(frozen=True)
 class ModelInfo:
-    """What was loaded, for metrics, logs and listings."""
+    """What was loaded, for metrics, logs and listings.
+
+    `selectable` are the names that a request may put into `Generation.adapter`.
+    """
 
     name: str
     revision: str
@@ -106,19 +121,24 @@ class ModelInfo:
     quantization: str
     max_model_len: int
     device: str
+    adapters: tuple[AdapterInfo, ...] = ()
+    selectable: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
 class Refused(Exception):
     """A request cannot be answered; `status` is the HTTP status, `hint` says what to change.
 
-    `detail` is the sentence that clients may compare, so it stays the same for the same cause.
+    `detail` is the sentence that clients may compare, so it stays the same for the same cause. `code` is
+    that cause for programs, as OpenAI's clients know it, and `param` the field that holds it.
     """
 
     status: int
     detail: str
     hint: str = ""
     retry_after: int | None = None
+    code: str = ""
+    param: str = ""
 
     def __str__(self) -> str:
         return f"{self.detail}. {self.hint}" if self.hint else self.detail

@@ -40,12 +40,16 @@ def budget(
     `prefix_tokens` is the part of the prompt that `max_length` and `min_length` do not count.
     Raises `Refused` with status 400.
     """
-    new_tokens = _wanted(sampling, limits, prompt_tokens - prefix_tokens)
+    if sampling.all_room:
+        new_tokens = max(1, min(limits.max_new_tokens, limits.max_model_len - prompt_tokens))
+    else:
+        new_tokens = _wanted(sampling, limits, prompt_tokens - prefix_tokens)
     if new_tokens > limits.max_new_tokens:
         raise Refused(
             400,
             f"{new_tokens} new tokens are above the limit of {limits.max_new_tokens}",
-            hint="Lower max_length or max_new_tokens, or raise the server's --max_new_tokens_limit",
+            hint="Ask for fewer new tokens, or raise the server's --max_new_tokens_limit",
+            code="too_many_tokens",
         )
     kept = prompt_tokens
     if prompt_tokens + new_tokens > limits.max_model_len:
@@ -57,6 +61,7 @@ def budget(
                 f"the model's context of {limits.max_model_len}",
                 hint="Shorten the prompt, ask for fewer new tokens, or send "
                 'handle_long_generation "hole" with max_new_tokens to drop the prompt\'s left',
+                code="context_length_exceeded",
             )
     min_new_tokens = max(0, sampling.min_length + prefix_tokens - kept)
     if min_new_tokens > new_tokens:

@@ -1,10 +1,10 @@
-"""The HTTP application: probes, metrics and the chat interface over one deployment.
+"""The HTTP application: probes, metrics, `/chat` and OpenAI's interface over one deployment.
 
 While the model loads, everything but the metrics answers 503, so no probe passes too early; while the server
 drains, it stays alive but not ready.
 """
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
@@ -13,19 +13,24 @@ from runtimes.engines.contract import Refused
 from runtimes.serving.chat import chat_routes
 from runtimes.serving.deployment import Deployment
 from runtimes.serving.hardware import report
+from runtimes.serving.keys import ApiKeys
 from runtimes.serving.limits import BodyLimit
 from runtimes.serving.observe import Observe
+from runtimes.serving.openai_routes import openai_routes
 from runtimes.serving.refusals import add_refusals
 
 
 def application(deployment: Deployment) -> ASGIApp:
-    """The ASGI application of a server."""
+    """The ASGI application of a server; raises `StartupFailure` for keys that cannot be read."""
     # Clients of v0.3 could leave the Content-Type out.
     app = FastAPI(title="Model server", version="0.1.0", strict_content_type=False)
     add_refusals(app)
     _probes(app, deployment)
     _metrics(app, deployment)
-    app.include_router(chat_routes(deployment))
+    key_file = deployment.settings.api_key_file
+    guards = [Depends(ApiKeys(key_file).check)] if key_file else []
+    app.include_router(chat_routes(deployment, guards))
+    app.include_router(openai_routes(deployment, guards))
     return Observe(BodyLimit(app, deployment.settings.max_body_bytes), deployment.metrics)
 
 

@@ -53,10 +53,8 @@ async def bring_up(
     engine = await loop.run_in_executor(thread, make_engine, options)
     info = await engine.load()
     seconds = time.time() - psutil.Process().create_time()
-    deployment.metrics.loaded(info)
     deployment.metrics.load_seconds.set(seconds)
-    deployment.engine = engine
-    deployment.gate.open()
+    deployment.loaded(engine, info)
     if info.device == "cpu":
         log.warning("no GPU was found: the model runs on the CPU")
     log.info(

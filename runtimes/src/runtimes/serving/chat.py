@@ -1,44 +1,42 @@
-"""`POST /chat`: one prompt or conversation in, one text out."""
+"""`POST /chat`: one prompt or conversation in, one text out, at once or while it is made."""
 
-from contextlib import aclosing
+from collections.abc import Sequence
+from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
-from runtimes.engines.contract import Engine, Finished, Generation, Refused, Started
+from runtimes.engines.contract import Delta, Started
 from runtimes.serving.connection import while_connected
 from runtimes.serving.deployment import Deployment
-from runtimes.serving.gate import Ticket
-from runtimes.serving.meter import Meter
+from runtimes.serving.generate import generate
 from runtimes.serving.observe import Usage
 from runtimes.serving.schemas import ChatAnswer, ChatRequest
+from runtimes.serving.streaming import DONE, EventStream, Write
 
 
-def chat_routes(deployment: Deployment) -> APIRouter:
+def chat_routes(deployment: Deployment, dependencies: Sequence[Any] = ()) -> APIRouter:
     """The routes of the chat interface."""
-    router = APIRouter()
-    gate = deployment.gate
+    router = APIRouter(dependencies=list(dependencies))
 
-    async def answer(
-        engine: Engine, generation: Generation, ticket: Ticket, meter: Meter
-    ) -> Finished:
-        async with aclosing(engine.generate(generation)) as events:
-            async for event in events:
-                meter.see(event)
-                if isinstance(event, Started):
-                    gate.started(ticket)
-                if isinstance(event, Finished):
-                    return event
-        raise Refused(500, "The engine ended without an answer")
-
-    @router.post("/chat")
-    async def chat(body: ChatRequest, request: Request) -> ChatAnswer:
+    @router.post("/chat", response_model=ChatAnswer)
+    async def chat(body: ChatRequest, request: Request) -> ChatAnswer | Response:
         """Generate text from a prompt or a conversation."""
         usage: Usage = request.state.usage
         generation = body.generation(usage.request_id, deployment.settings.pipeline)
-        engine = deployment.model()
-        async with gate.admit() as ticket:
-            work = answer(engine, generation, ticket, Meter(deployment.metrics, usage))
-            finished = await while_connected(request.receive, work)
+
+        async def produce(write: Write) -> None:
+            async def follow(event: Started | Delta) -> None:
+                if isinstance(event, Delta) and event.text:
+                    await write({"delta": event.text})
+
+            finished = await generate(deployment, generation, usage, follow)
+            await write({"Result": body.result(finished.texts)})
+            await write(DONE)
+
+        if body.stream:
+            return EventStream(produce, usage)
+        work = generate(deployment, generation, usage)
+        finished = await while_connected(request.receive, work)
         return ChatAnswer(Result=body.result(finished.texts))
 
     return router

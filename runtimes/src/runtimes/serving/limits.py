@@ -3,8 +3,10 @@
 import asyncio
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtimes.engines.contract import Refused
+from runtimes.serving.refusals import refusal
 
 BODY_SECONDS = 30.0
 
@@ -24,19 +26,19 @@ class BodyLimit:
             return
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and int(announced) > self._max_bytes:
-            await self._too_long()(scope, receive, send)
+            await self._refuse(scope, receive, send)
             return
         try:
             async with asyncio.timeout(self._seconds):
                 body = await self._read(receive)
         except TimeoutError:
-            text = f"The body did not arrive within {self._seconds:g} s"
-            await _refusal(408, text)(scope, receive, send)
+            late = Refused(408, f"The body did not arrive within {self._seconds:g} s")
+            await refusal(late, scope["path"])(scope, receive, send)
             return
         if body is None:
             return  # the client left
         if len(body) > self._max_bytes:
-            await self._too_long()(scope, receive, send)
+            await self._refuse(scope, receive, send)
             return
         await self._app(scope, _replay(body, receive), send)
 
@@ -53,8 +55,9 @@ class BodyLimit:
             if length > self._max_bytes or not message.get("more_body", False):
                 return b"".join(parts)
 
-    def _too_long(self) -> JSONResponse:
-        return _refusal(413, f"The body is longer than {self._max_bytes} bytes (--max_body_bytes)")
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        text = f"The body is longer than {self._max_bytes} bytes (--max_body_bytes)"
+        await refusal(Refused(413, text), scope["path"])(scope, receive, send)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -64,8 +67,3 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return pending.pop() if pending else await receive()
 
     return replay
-
-
-def _refusal(status: int, detail: str) -> JSONResponse:
-    # The rest of the body is not read, so the connection cannot be used again.
-    return JSONResponse({"detail": detail}, status, {"Connection": "close"})

@@ -30,6 +30,8 @@ class Usage:
     prompt_tokens: int | None = None
     new_tokens: int | None = None
     first_token: float | None = None
+    code: int | None = None
+    """what became of a streamed answer after its status was sent"""
 
 
 class Observe:
@@ -63,7 +65,7 @@ class Observe:
             except Exception:
                 log.exception("the request failed unexpectedly")
             finally:
-                self._record(scope, usage, status)
+                self._record(scope, usage, usage.code or status)
 
     def _record(self, scope: Scope, usage: Usage, status: int) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")

@@ -22,7 +22,7 @@ WITHOUT_EFFECT = {
 }
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
     """One item may stand for a list of one."""
     return value if value is None or isinstance(value, list) else [value]
 
@@ -88,7 +88,7 @@ class GenerateKwargs(BaseModel):
         Annotated[
             list[Token],
             Field(min_length=1, max_length=16),
-            BeforeValidator(_as_list, json_schema_input_type=Token | list[Token]),
+            BeforeValidator(as_list, json_schema_input_type=Token | list[Token]),
         ]
         | None
     ) = None
@@ -97,7 +97,7 @@ class GenerateKwargs(BaseModel):
         Annotated[
             list[StopString],
             Field(max_length=16),
-            BeforeValidator(_as_list, json_schema_input_type=StopString | list[StopString]),
+            BeforeValidator(as_list, json_schema_input_type=StopString | list[StopString]),
         ]
         | None
     ) = None
@@ -150,6 +150,8 @@ class ChatRequest(BaseModel):
     """remove spaces that tokens left before punctuation"""
     prefix: str | None = None
     """put before the prompt, but not into the Result"""
+    stream: bool = False
+    """send the new text as it is made, in events {"delta": text}; the last one holds the Result"""
     handle_long_generation: Literal["hole"] | None = None
     """"hole" drops the left of a prompt that leaves no room for the answer"""
     generate_kwargs: GenerateKwargs | None = Field(default_factory=GenerateKwargs)

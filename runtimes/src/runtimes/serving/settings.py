@@ -55,6 +55,8 @@ class Settings(BaseModel):
     """seconds for one request, waiting included; then 504"""
     drain_timeout: Seconds = 60
     """seconds that running requests get after SIGTERM"""
+    api_key_file: Path | None = None
+    """file with API keys, one to a line, of which /chat and /v1 then ask one; read again when it changes"""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
     """longest request body; longer ones get 413"""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
