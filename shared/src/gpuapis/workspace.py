@@ -183,7 +183,7 @@ class Phase(ApiModel):
     """One step on the way to a served model, and how long it took."""
 
     name: Word
-    """`claim`, `launch`, `join`, `gpu`, `image`, `load` or `ready`."""
+    """`claim`, `launch`, `join`, `gpu`, `image`, `load`, `ready`, or `total` for all of them."""
     seconds: Annotated[int, Field(ge=0)]
     """Whole seconds that the step took; for several nodes, the slowest of them."""
 
@@ -201,10 +201,33 @@ class SlotStatus(ApiModel):
     """How many claims in a row failed or were lost; the pause before the next grows with it."""
     lost_at: Time | None = None
     """When the latest claim was found failed or gone; absent while it lives."""
+    retries: Annotated[int, Field(ge=0)] | None = None
+    """How often its provisioner tried again what had failed, since the slot last was well."""
+    failing: bool | None = None
+    """Whether the present claim has failed, and is not being tried again at this moment."""
     reason: Annotated[str, Field(max_length=256)] | None = None
-    """What the last claim that was lost gave as its cause."""
+    """What the last failure gave as its cause."""
     message: Text | None = None
     """That cause, in words."""
+
+
+class AttemptStatus(ApiModel):
+    """One try at a node: from a claim's creation, or its next try, to its failure or end."""
+
+    slot: Annotated[int, Field(ge=0)]
+    """The number of the machine that it was for."""
+    claim: Name
+    """The Machine or NodeClaim."""
+    sku: Annotated[str, Field(max_length=64)] | None = None
+    """The VM size that was asked for."""
+    started_at: Time
+    """When it began."""
+    ended_at: Time | None = None
+    """When it failed, or its claim went; absent while it is under way or its node serves."""
+    reason: Annotated[str, Field(max_length=256)] | None = None
+    """Why it ended: a failure's reason, `Deleted` or `Gone`."""
+    message: Text | None = None
+    """That reason, in a sentence."""
 
 
 class TuningStatus(ApiModel):
@@ -267,6 +290,8 @@ class WorkspaceStatus(ApiModel):
     """The generation of the Workspace that this status speaks of."""
     slots: Annotated[tuple[SlotStatus, ...], Field(max_length=1000)] = ()
     """The machines, by number."""
+    attempts: Annotated[tuple[AttemptStatus, ...], Field(max_length=10)] = ()
+    """The newest tries at nodes, oldest first."""
     phases: Annotated[tuple[Phase, ...], Field(max_length=16)] = ()
     """How long each step took, in order; a step still running is absent."""
     tuning: TuningStatus | None = None

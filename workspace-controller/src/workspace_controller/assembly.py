@@ -61,14 +61,16 @@ def _manager(settings: Settings, client: KubeClient) -> Manager:
             client, name=LEASE, namespace=settings.namespace, identity=unique_identity()
         )
     caches = Caches()
-    recorder = EventRecorder(client, component=NAME)
+    # Leases and certificates are never held up by what Workspaces cost.
+    paced = client.paced(qps=settings.kube_client_qps, burst=settings.kube_client_burst)
+    recorder = EventRecorder(paced, component=NAME)
     heard = Heard()
     controller = _controller(
-        settings, client, caches, knowledge=knowledge, events=Events(recorder), heard=heard
+        settings, paced, caches, knowledge=knowledge, events=Events(recorder), heard=heard
     )
-    poller = ProgressPoller(client, caches, heard, controller.enqueue, CLOCK)
+    poller = ProgressPoller(paced, caches, heard, controller.enqueue, CLOCK)
     manager = Manager(leader=leader)
-    for reflector in caches.reflectors(client):
+    for reflector in caches.reflectors(paced):
         manager.cached(reflector)
     manager.always("events", recorder.run)
     _serve(settings, client, manager, knowledge)
@@ -115,9 +117,19 @@ def _controller(
     work = WorkspacePass(
         client=client,
         caches=caches,
-        observer=Observer(client, caches, knowledge, claim_api, sources, vetting, CLOCK.now, runs),
+        observer=Observer(
+            client,
+            caches,
+            knowledge,
+            claim_api,
+            sources,
+            vetting,
+            CLOCK.now,
+            runs,
+            settings.deadlines,
+        ),
         executor=Executor(client, caches, writing, writer, run_writer, events, hold),
-        reporter=Reporter(client, caches.workspaces, events, hold),
+        reporter=Reporter(client, caches.workspaces, events, hold, CLOCK.monotonic),
     )
     watch_everything(controller, caches)
     return controller

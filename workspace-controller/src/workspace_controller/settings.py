@@ -6,16 +6,26 @@ the process at start, and all bad values are told at once, each with what is all
 
 import argparse
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
 
 from workspace_controller.manifests.claims import NodeClass
-from workspace_controller.workspaces.facts import ClaimApi
+from workspace_controller.workspaces.facts import ClaimApi, Deadlines
 
 VERSION: Final = "0.1.0"
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -29,6 +39,14 @@ NODE_CLASSES: Final = {
     "aws": NodeClass("karpenter.k8s.aws", "EC2NodeClass", "default"),
     "arc": NodeClass("kaito.sh", "KaitoNodeClass", "default"),
 }
+"""The NodeClass that a cloud's NodeClaims refer to where nothing is said."""
+GROUPS: Final = {
+    "KaitoNodeClass": "kaito.sh",
+    "AKSNodeClass": "karpenter.azure.com",
+    "EC2NodeClass": "karpenter.k8s.aws",
+}
+"""The API groups of the kinds of NodeClass that we know; others need theirs named."""
+_SPAN: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
 def _gates(text: str) -> dict[str, bool]:
@@ -60,6 +78,28 @@ def _registry(text: str) -> str:
             "without a slash at the end, such as registry.example.com/models"
         )
     return text
+
+
+def _class_kind(kind: str, info: ValidationInfo) -> str:
+    """A kind whose API group is known, or named beside it."""
+    if kind and kind not in GROUPS and not info.data.get("node_class_group"):
+        raise ValueError(
+            f"the API group of {kind!r} is not known; set NODE_CLASS_GROUP too, or name one of "
+            f"{', '.join(GROUPS)}"
+        )
+    return kind
+
+
+def _span(text: Any) -> Any:
+    """`90s`, `20m` or `1h30m` as a timedelta."""
+    if not isinstance(text, str):
+        return text
+    parts = _SPAN.fullmatch(text)
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups()) if parts else (0, 0, 0)
+    span = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    if not span:
+        raise ValueError(f"{text!r} is not a span of time; write it as 90s, 20m or 1h30m")
+    return span
 
 
 def _hub(text: str) -> str:
@@ -95,6 +135,7 @@ class Name:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+Span = Annotated[timedelta, BeforeValidator(_span)]
 
 
 class Settings(BaseModel):
@@ -135,8 +176,11 @@ class Settings(BaseModel):
     """Whose machine sizes are meant."""
     node_class_group: Annotated[str, Name("--node-class-group", "NODE_CLASS_GROUP")] = ""
     """API group of the NodeClass that NodeClaims refer to; empty for the cloud's own."""
-    node_class_kind: Annotated[str, Name("--node-class-kind", "NODE_CLASS_KIND")] = ""
-    """Kind of that NodeClass; empty for the cloud's own."""
+    node_class_kind: Annotated[
+        str, AfterValidator(_class_kind), Name("--node-class-kind", "NODE_CLASS_KIND")
+    ] = ""
+    """Kind of that NodeClass, such as KaitoNodeClass, AKSNodeClass or EC2NodeClass, whose groups are
+    known; empty for the cloud's own."""
     node_class_name: Annotated[str, Name("--node-class-name", "NODE_CLASS_NAME")] = ""
     """Name of that NodeClass; empty for the cloud's own."""
     feature_gates: Annotated[
@@ -182,6 +226,30 @@ class Settings(BaseModel):
         int, Field(ge=0, le=10**9), Name("--tuning-deadline-seconds", "TUNING_DEADLINE_SECONDS")
     ] = 0
     """Seconds after which a fine-tuning run is ended, counted from its Job's start; 0: never."""
+    kube_client_qps: Annotated[
+        float, Field(ge=0, le=10_000), Name("--kube-client-qps", "KUBE_CLIENT_QPS")
+    ] = 300.0
+    """Calls a second to the API server, over any length of time; 0 for no limit."""
+    kube_client_burst: Annotated[
+        int, Field(ge=1, le=100_000), Name("--kube-client-burst", "KUBE_CLIENT_BURST")
+    ] = 600
+    """Calls that may be made at once before that limit counts."""
+    provisioner_answer_timeout: Annotated[
+        Span, Name("--provisioner-answer-timeout", "PROVISIONER_ANSWER_TIMEOUT")
+    ] = Deadlines.answer
+    """How long a new Machine or NodeClaim may find no provisioner before that is called a fault."""
+    node_launch_timeout: Annotated[Span, Name("--node-launch-timeout", "NODE_LAUNCH_TIMEOUT")] = (
+        Deadlines.launch
+    )
+    """How long a provisioner may be at launching a machine before that is called a fault."""
+    node_join_timeout: Annotated[Span, Name("--node-join-timeout", "NODE_JOIN_TIMEOUT")] = (
+        Deadlines.join
+    )
+    """How long a launched machine may take to join the cluster before it is replaced."""
+    gpu_ready_timeout: Annotated[Span, Name("--gpu-ready-timeout", "GPU_READY_TIMEOUT")] = (
+        Deadlines.gpu
+    )
+    """How long a node may take to show its GPUs before that is called a fault."""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Name("--log-level", "LOG_LEVEL")
     ] = "info"
@@ -204,10 +272,18 @@ class Settings(BaseModel):
     def node_class(self) -> NodeClass:
         """The class that NodeClaims refer to."""
         own = NODE_CLASSES[self.cloud]
-        return NodeClass(
-            self.node_class_group or own.group,
-            self.node_class_kind or own.kind,
-            self.node_class_name or own.name,
+        kind = self.node_class_kind or own.kind
+        group = self.node_class_group or GROUPS.get(kind, own.group)
+        return NodeClass(group, kind, self.node_class_name or own.name)
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """How long each stage of a node's making may take."""
+        return Deadlines(
+            answer=self.provisioner_answer_timeout,
+            launch=self.node_launch_timeout,
+            join=self.node_join_timeout,
+            gpu=self.gpu_ready_timeout,
         )
 
     @property
@@ -263,6 +339,14 @@ def _complaint(error: Any, names: Mapping[str, Name]) -> str:
     return f"{name.env} ({name.flag}): {what.removeprefix('Value error, ')}"
 
 
+def _shown(default: Any) -> str:
+    """A default as a person would write it."""
+    if not isinstance(default, timedelta):
+        return f"{default:g}" if isinstance(default, float) else str(default)
+    seconds = int(default.total_seconds())
+    return f"{seconds // 60}m" if seconds % 60 == 0 else f"{seconds}s"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m workspace_controller",
@@ -283,7 +367,7 @@ def _parser() -> argparse.ArgumentParser:
         if info.annotation is bool:
             text += " true or false."
         if info.default not in (None, "", {}, ()) and not info.is_required():
-            text += f" Default: {info.default}."
+            text += f" Default: {_shown(info.default)}."
         parser.add_argument(
             name.flag,
             dest=field,

@@ -89,7 +89,8 @@ async def test_a_failed_launch_shows_within_two_seconds_with_one_event(
     assert time.monotonic() - began < 2.0
     assert "standardNCSv3Family left in eastus" in lifted.message
     resource = await bench.condition(key, "ResourceReady", "False", "QuotaExceeded")
-    assert resource.message == lifted.message
+    assert len(resource.message) < len(lifted.message)
+    assert "What to do: see MachineReady." in resource.message
     await bench.condition(key, "WorkspaceReady", "False", "workspaceFailed")
 
     async def warned() -> list[dict[str, Any]]:
@@ -103,17 +104,6 @@ async def test_a_failed_launch_shows_within_two_seconds_with_one_event(
 
     bench.world.failure = None
     await bench.condition(key, "WorkspaceReady", "True")
-    assert len(bench.world.made) == 1
-
-
-async def test_a_hopeless_claim_is_kept_and_explained(
-    controller: ControllerProcess, bench: Bench
-) -> None:
-    bench.world.failure = ("InstanceTypeUnavailable", "Standard_NC6s_v3 is not offered in eastus")
-    key = await bench.create("hopeless")
-    found = await bench.condition(key, "MachineReady", "False", "InstanceTypeUnavailable")
-    assert "choose another instanceType" in found.message
-    await bench.pause(1.0)
     assert len(bench.world.made) == 1
 
 

@@ -31,7 +31,7 @@ from workspace_controller.workspaces.child_writer import ChildWriter
 from workspace_controller.workspaces.controller import WorkspacePass, watch_everything
 from workspace_controller.workspaces.events import Events
 from workspace_controller.workspaces.execute import Executor, Writing
-from workspace_controller.workspaces.facts import ClaimApi, ReleaseNodes, ReserveNode
+from workspace_controller.workspaces.facts import ClaimApi, Deadlines, ReleaseNodes, ReserveNode
 from workspace_controller.workspaces.observe import Observer
 from workspace_controller.workspaces.slots import claim_name
 from workspace_controller.workspaces.sources import SourceReader
@@ -94,6 +94,7 @@ class Rig:
                 vetting,
                 self.clock,
                 RunObserver(client, self.caches, Heard(), RELEASE),
+                Deadlines(),
             ),
             executor=Executor(
                 client,
@@ -104,11 +105,14 @@ class Rig:
                 events,
                 self.hold,
             ),
-            reporter=Reporter(client, self.caches.workspaces, events, self.hold),
+            reporter=Reporter(client, self.caches.workspaces, events, self.hold, self.monotonic),
         )
 
     def clock(self) -> datetime:
         return self.now
+
+    def monotonic(self) -> float:
+        return self.now.timestamp()
 
     def hold(self, key: Key, cache: Cache[Any], object_key: Key, version: str) -> None:
         assert version
@@ -264,12 +268,12 @@ async def test_the_whole_way_to_ready_and_back(rig: Rig) -> None:
         "join",
         "gpu",
         "ready",
+        "total",
     ]
     assert rig.get(Node.RESOURCE, NODE)["metadata"]["labels"][labels.ACCELERATOR] == "nvidia"
     reasons = [reason for _, reason, _ in rig.told.said]
     assert reasons == [
         "MachineCreated",
-        "installNodePluginsSuccess",
         "workspaceResourceStatusSuccess",
         "WorkspaceInferenceStatusSuccess",
     ]
@@ -287,6 +291,84 @@ async def test_a_pass_with_nothing_new_writes_nothing(rig: Rig) -> None:
     rig.now += timedelta(minutes=1)
     await rig.settle()
     assert rig.api.calls[before:] == []
+
+
+def writes(rig: Rig) -> int:
+    """Writes of a Workspace's status so far."""
+    return sum(verb == "PATCH" and path.endswith("/status") for verb, path, *_ in rig.api.calls)
+
+
+def launching(rig: Rig, reason: str, message: str, status: str = "Unknown") -> None:
+    claim = rig.get(Machine.RESOURCE, Key("", FIRST))
+    launched = {"type": "MachineLaunched", "status": status, "reason": reason, "message": message}
+    launched["lastTransitionTime"] = rig.now.isoformat()
+    rig.api.put(Machine.RESOURCE, claim | {"status": {"conditions": [launched]}})
+
+
+async def test_steps_on_the_way_are_written_together_and_news_at_once(rig: Rig) -> None:
+    rig.create()
+    await rig.settle()
+    assert writes(rig) == 1, "that the claim is there is no news after it was ordered"
+
+    launching(rig, "PoolCreating", "asking")
+    result = await rig.reconcile()
+    assert writes(rig) == 1
+    assert result.after == pytest.approx(2.0)
+    launching(rig, "PoolCreating", "creating")
+    rig.now += timedelta(seconds=1)
+    assert (await rig.reconcile()).after == pytest.approx(1.0)
+    rig.now += timedelta(seconds=1)
+    await rig.reconcile()
+    assert writes(rig) == 2
+    assert "creating" in conditions_of(rig)["MachineReady"]["message"]
+
+    launching(rig, "QuotaExceeded", "used up", "False")
+    await rig.reconcile()
+    assert writes(rig) == 3, "a failure waits for nothing"
+    launching(rig, "QuotaExceeded", "used up by 6", "False")
+    await rig.reconcile()
+    assert "used up by 6" in conditions_of(rig)["MachineReady"]["message"]
+    rig.provision()
+    await rig.reconcile()
+    assert rig.conditions()["ResourceReady"][0] == "True", "nor does readiness"
+
+
+async def test_the_history_and_the_size_are_in_the_status(rig: Rig) -> None:
+    rig.create()
+    await rig.settle()
+    launching(rig, "LaunchFailed", "Azure could not answer. It is tried again.", "False")
+    await rig.settle(2)
+    rig.now += timedelta(seconds=40)
+    rig.provision()
+    await rig.settle(2)
+    status = rig.get(Workspace.RESOURCE)["status"]
+    first, second = status["attempts"]
+    assert first == {
+        "slot": 0,
+        "claim": FIRST,
+        "sku": "Standard_NC6s_v3",
+        "startedAt": "2026-01-01T00:00:00Z",
+        "endedAt": "2026-01-01T00:00:00Z",
+        "reason": "LaunchFailed",
+        "message": "Azure could not answer.",
+    }
+    assert "endedAt" not in second
+    assert "sku" not in status, "somebody named the size"
+
+
+async def test_the_reason_for_a_chosen_size_outlives_the_choice(rig: Rig) -> None:
+    rig.create(resource={"labelSelector": {"matchLabels": {"apps": "phi"}}})
+    await rig.settle()
+    sku = rig.get(Workspace.RESOURCE)["status"]["sku"]
+    assert "cheapest" in sku["reason"]
+    launching(rig, "QuotaExceeded", "used up", "False")
+    await rig.settle()
+    assert rig.get(Workspace.RESOURCE)["status"]["sku"] == sku
+
+
+def conditions_of(rig: Rig) -> dict[str, dict[str, Any]]:
+    status = rig.get(Workspace.RESOURCE)["status"]
+    return {each["type"]: each for each in status["conditions"]}
 
 
 async def test_the_end_asks_the_api_server_itself(rig: Rig) -> None:

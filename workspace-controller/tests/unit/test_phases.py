@@ -65,5 +65,12 @@ def test_clocks_that_disagree_give_no_negative_times() -> None:
 
 
 def test_the_whole_time_ends_the_list() -> None:
-    (*_, last) = with_ready(phases(START, [claim(1, 4, 7, 9)], []), START, at(42))
-    assert (last.name, last.seconds) == ("ready", 42)
+    done = phases(START, [claim(1, 4, 7, 9)], [])
+    *_, ready, total = with_ready(done, START, [pod(running=15, ready=40)], at(42))
+    assert (ready.name, ready.seconds) == ("ready", 2)
+    assert (total.name, total.seconds) == ("total", 42)
+
+
+def test_a_workspace_without_pods_is_ready_at_once() -> None:
+    *_, ready, total = with_ready((), START, [], at(42))
+    assert (ready.seconds, total.seconds) == (0, 42)

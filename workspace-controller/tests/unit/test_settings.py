@@ -6,6 +6,7 @@ import pytest
 
 from workspace_controller.manifests.claims import NodeClass
 from workspace_controller.settings import BadSettings, load
+from workspace_controller.workspaces.facts import Deadlines
 
 NEEDED = {"PRESET_REGISTRY_NAME": "example.com/gpu", "SYSTEM_NAMESPACE": "kaito-workspace"}
 NOWHERE = Path("/nonexistent/namespace")
@@ -30,6 +31,10 @@ def test_all_problems_are_told_at_once_by_their_names() -> None:
         "WEBHOOK_URL": "http://x",
         "METRICS_BIND_ADDRESS": "8080",
         "LEADER_ELECT": "perhaps",
+        "KUBE_CLIENT_QPS": "-1",
+        "KUBE_CLIENT_BURST": "many",
+        "NODE_LAUNCH_TIMEOUT": "a while",
+        "NODE_CLASS_KIND": "OwnNodeClass",
     }
     with pytest.raises(BadSettings) as refused:
         load((), environment, NOWHERE)
@@ -93,6 +98,34 @@ def test_the_certificate_names_where_it_is_called(
     dns, ips = settings.webhook_hosts
     assert "workspace.kaito-workspace.svc" in dns
     assert (len(dns), ips) == (names, addresses)
+
+
+@pytest.mark.parametrize(
+    ("kind", "group"),
+    [
+        ("AKSNodeClass", "karpenter.azure.com"),
+        ("EC2NodeClass", "karpenter.k8s.aws"),
+        ("KaitoNodeClass", "kaito.sh"),
+    ],
+)
+def test_the_group_of_a_known_node_class_need_not_be_said(kind: str, group: str) -> None:
+    settings = load((), NEEDED | {"NODE_CLASS_KIND": kind}, NOWHERE)
+    assert settings.node_class == NodeClass(group, kind, "default")
+
+
+def test_the_group_of_an_own_node_class_is_taken() -> None:
+    own = {"NODE_CLASS_KIND": "OwnNodeClass", "NODE_CLASS_GROUP": "own.example.com"}
+    node_class = load((), NEEDED | own, NOWHERE).node_class
+    assert node_class == NodeClass("own.example.com", "OwnNodeClass", "default")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("1h30m", 5400), ("2h", 7200)]
+)
+def test_spans_of_time_are_written_as_in_kubernetes(text: str, seconds: int) -> None:
+    deadlines = load(("--node-join-timeout", text), NEEDED, NOWHERE).deadlines
+    assert deadlines.join.total_seconds() == seconds
+    assert deadlines.launch == Deadlines().launch
 
 
 def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ from workspace_controller.workspaces.child_writer import ChildWriter
 from workspace_controller.workspaces.controller import WorkspacePass
 from workspace_controller.workspaces.events import Events
 from workspace_controller.workspaces.execute import Executor, Writing
-from workspace_controller.workspaces.facts import ClaimApi
+from workspace_controller.workspaces.facts import ClaimApi, Deadlines
 from workspace_controller.workspaces.observe import Observer
 from workspace_controller.workspaces.slots import claim_name
 from workspace_controller.workspaces.sources import SourceReader
@@ -75,6 +75,9 @@ class Rig:
         self.start()
         self.configure(DEFAULTS, TEMPLATE)
 
+    def monotonic(self) -> float:
+        return self.now.timestamp()
+
     def start(self) -> None:
         """A new process: nothing is remembered but what the API server holds."""
         client, caches = self.api.client("workspace-controller"), Caches()
@@ -87,7 +90,9 @@ class Rig:
         self.work = WorkspacePass(
             client=client,
             caches=caches,
-            observer=Observer(client, caches, knowledge, claim_api, sources, vetting, clock, runs),
+            observer=Observer(
+                client, caches, knowledge, claim_api, sources, vetting, clock, runs, Deadlines()
+            ),
             executor=Executor(
                 client,
                 caches,
@@ -97,7 +102,7 @@ class Rig:
                 events,
                 self.hold,
             ),
-            reporter=Reporter(client, caches.workspaces, events, self.hold),
+            reporter=Reporter(client, caches.workspaces, events, self.hold, self.monotonic),
         )
 
     def clock(self) -> datetime:

@@ -52,7 +52,7 @@ class World:
 
     client: KubeClient
     stop_at: str = "ready"
-    """How far claims get: asked, launched, registered, ready."""
+    """How far claims get: nowhere (nobody reacts to them), asked, launched, registered, ready."""
     failure: tuple[str, str] | None = None
     """Reason and message with which launches fail."""
     gpus: int = 1
@@ -94,6 +94,8 @@ class World:
             )
 
     async def _further(self, claim: Machine | NodeClaim) -> None:
+        if self.stop_at == "nowhere" and self.failure is None:
+            return
         if labels.TERMINATION_FINALIZER not in claim.metadata.finalizers:
             patch = {"metadata": {"finalizers": [labels.TERMINATION_FINALIZER]}}
             await self.client.merge_patch(claim.RESOURCE, claim.key, patch)
@@ -102,13 +104,15 @@ class World:
         }
         prefix = "Machine" if isinstance(claim, Machine) else ""
         steps = [f"{prefix}Launched", f"{prefix}Registered", f"{prefix}Initialized", "Ready"]
-        reach = {"asked": 0, "launched": 1, "registered": 2, "ready": 4}[self.stop_at]
+        reach = {"nowhere": 0, "asked": 0, "launched": 1, "registered": 2, "ready": 4}[self.stop_at]
         node = f"node-{claim.key.name}"
         if "Ready" in done and await self.client.get(Node, Key("", node)) is None:
             await self.client.delete(claim.RESOURCE, claim.key)  # its node was deleted
             return
         if self.failure is not None and steps[0] not in done:
-            await self._say(claim, [(steps[0], "False", *self.failure)], "")
+            told = [(c.reason, c.message) for c in claim.status.conditions]
+            if told != [self.failure]:
+                await self._say(claim, [(steps[0], "False", *self.failure)], "")
             return
         if reach <= len(done) or (reach == 4 and "Ready" in done):
             return

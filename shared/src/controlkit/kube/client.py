@@ -18,6 +18,7 @@ from controlkit.kube import decode
 from controlkit.kube.decode import WatchEvent
 from controlkit.kube.errors import Expired
 from controlkit.kube.objects import Key, KubeObject, ObjectMeta, Resource
+from controlkit.kube.pacing import PacedWire
 from controlkit.kube.transport import Transport
 from controlkit.kube.wire import Wire
 
@@ -63,6 +64,17 @@ class KubeClient:
         """
         transport = await Transport.connect(user_agent=user_agent, kubeconfig=kubeconfig)
         return cls(transport, field_manager)
+
+    def paced(self, *, qps: float, burst: int) -> "KubeClient":
+        """A client on the same connections whose calls keep to a rate; the original closes them.
+
+        Args:
+            qps: calls a second over any length of time; 0 for no limit.
+            burst: calls that may be made at once before that counts.
+        """
+        if not qps:
+            return self
+        return KubeClient(PacedWire(self._wire, qps=qps, burst=burst), self._field_manager)
 
     async def __aenter__(self) -> Self:
         return self

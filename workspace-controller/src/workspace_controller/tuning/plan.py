@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from workspace_controller.tuning.facts import Ending, Progress, Record, Tuning
 from workspace_controller.workspaces import reasons
+from workspace_controller.workspaces.attempts import history
 from workspace_controller.workspaces.facts import (
     Action,
     Child,
@@ -267,6 +268,7 @@ def _after(seen: Observed, run: Tuning, record: Record) -> Plan:
         claims_gone=True,
         nodes=(),
         records=(),
+        attempts=history(seen, ()),
         run=replace(record, released=not held),
     )
     going = tuple(claim for claim in seen.claims if claim.live)

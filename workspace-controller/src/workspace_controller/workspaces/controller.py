@@ -20,6 +20,7 @@ from gpuapis.workspace import Workspace
 from workspace_controller.caches import ADAPTS, UID, Caches
 from workspace_controller.claims.dialects import VIEWS, kind_of
 from workspace_controller.workspaces import reasons
+from workspace_controller.workspaces.composing import Particulars
 from workspace_controller.workspaces.execute import Executor
 from workspace_controller.workspaces.facts import (
     Action,
@@ -88,20 +89,17 @@ class WorkspacePass:
                     setback = with_setback(plan.report, action, error)
                     await self._report(workspace, sight, setback)
                 raise
-        await self._report(workspace, sight, plan.report)
-        return Result(after=plan.look_again)
+        untold = await self._report(workspace, sight, plan.report)
+        alarms = [alarm for alarm in (plan.look_again, untold) if alarm is not None]
+        return Result(after=min(alarms, default=None))
 
-    async def _report(self, workspace: Workspace, sight: Sight, report: Report | None) -> None:
+    async def _report(
+        self, workspace: Workspace, sight: Sight, report: Report | None
+    ) -> float | None:
+        """Seconds after which there is more to tell; None when all is told."""
         if report is None:
-            return
-        await self.reporter.report(
-            workspace,
-            report,
-            sight.seen.now,
-            instance_type=sight.target.instance_type if sight.target is not None else "",
-            phases=sight.phases,
-            chosen_because=sight.target.chosen_because if sight.target is not None else "",
-        )
+            return None
+        return await self.reporter.report(workspace, report, sight.seen.now, sight.particulars)
 
     async def _admit(self, workspace: Workspace, bug: Exception) -> None:
         """Says that we, not the Workspace, have failed; how it does is not known any more."""
@@ -114,13 +112,8 @@ class WorkspacePass:
             )
         )
         with suppress(ControlError):  # the bug is what must reach the queue
-            await self.reporter.report(
-                workspace,
-                report,
-                self.observer.now(),
-                instance_type="",
-                phases=workspace.status.phases,
-            )
+            unchanged = Particulars(workspace.status.phases, workspace.status.phases)
+            await self.reporter.report(workspace, report, self.observer.now(), unchanged)
 
     async def _sweep(self, key: Key) -> None:
         """Deletes claims whose Workspace is gone, should somebody have stripped its finalizer."""
@@ -170,6 +163,7 @@ def with_setback(report: Report, action: Action, error: ControlError) -> Report:
         started=report.started,
         state=report.state,
         run=report.run,
+        attempts=report.attempts if serving else None,
     )
 
 

@@ -149,25 +149,47 @@ class Executor:
     async def _create_claims(
         self, workspace: Workspace, target: Target, action: CreateClaims
     ) -> None:
-        await _all_of(
-            self._create_claim(workspace, target, action.kind, order) for order in action.orders
-        )
+        made: list[str] = []
+        try:
+            await _all_of(
+                self._create_claim(workspace, target, action.kind, order, made)
+                for order in action.orders
+            )
+        finally:
+            if made:
+                self.events.claims_created(
+                    workspace, action.kind, sorted(made), target.instance_type
+                )
 
     async def _create_claim(
-        self, workspace: Workspace, target: Target, kind: ClaimKind, order: Order
+        self,
+        workspace: Workspace,
+        target: Target,
+        kind: ClaimKind,
+        order: Order,
+        made: list[str],
     ) -> None:
-        if order.after and await self._find(kind, order.after) is not None:
-            raise Stale("ClaimStillThere", f"{kind} {order.after} is not gone yet")
+        """Creates one claim; `made` gets its name unless it was there."""
+        if order.after:
+            await self._refuse_two(order.after)
         for attempt in (order.attempt, order.attempt + 1):
             name = claim_name(workspace.metadata.uid, order.slot, attempt)
             need = ClaimNeed(
                 name, order.slot, attempt, target.instance_type, target.gpus, target.disk
             )
-            if await self._create_or_find(workspace, kind, need):
+            if await self._create_or_find(workspace, kind, need, made):
                 return
         raise Blocked("ClaimNameTaken", f"{kind} {name} exists and is not this Workspace's")
 
-    async def _create_or_find(self, workspace: Workspace, kind: ClaimKind, need: ClaimNeed) -> bool:
+    async def _refuse_two(self, name: str) -> None:
+        """The claim to be replaced may be of either kind, since the setting may have changed."""
+        for kind in VIEWS:
+            if await self._find(kind, name) is not None:
+                raise Stale("ClaimStillThere", f"{kind} {name} is not gone yet")
+
+    async def _create_or_find(
+        self, workspace: Workspace, kind: ClaimKind, need: ClaimNeed, made: list[str]
+    ) -> bool:
         """Creates a claim, or finds that it is there; False when the name is another's."""
         manifest = write(kind, workspace, need, self.writing.node_class, azure=self.writing.azure)
         try:
@@ -181,7 +203,7 @@ class Executor:
             written = found.metadata
         else:
             log.info("claim created", kind=kind, claim=need.name, slot=need.slot)
-            self.events.claim_created(workspace, kind, need.name, need.instance_type)
+            made.append(need.name)
         cache: Cache[Any] = self.caches.machines if kind == "Machine" else self.caches.nodeclaims
         self.hold(workspace.key, cache, Key("", need.name), written.resource_version)
         return True

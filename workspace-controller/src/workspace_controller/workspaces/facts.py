@@ -6,7 +6,7 @@ explained without a cluster.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from workspace_controller.manifests.model import WorkloadKind
@@ -57,6 +57,20 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Deadlines:
+    """How long each stage of a node's making may take before a person is told."""
+
+    answer: timedelta = timedelta(seconds=60)
+    """From a claim's creation to the first sign of a provisioner, which takes a living one seconds."""
+    launch: timedelta = timedelta(minutes=20)
+    """From that sign to a launched VM; provisioners give up after 15 minutes, and say so."""
+    join: timedelta = timedelta(minutes=20)
+    """From launch to a node in the cluster; later than that, the claim is replaced."""
+    gpu: timedelta = timedelta(minutes=10)
+    """From joining to a node that offers its GPUs."""
+
+
+@dataclass(frozen=True)
 class Node:
     """A node of this Workspace."""
 
@@ -68,6 +82,8 @@ class Node:
     """Whether it carries `accelerator=nvidia`."""
     trouble: str = ""
     """Why the node is not ready, in its own words."""
+    pods: int = 0
+    """Living pods of this Workspace on it."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +96,31 @@ class SlotRecord:
     failures: int = 0
     lost_at: datetime | None = None
     """When the claim was found failed or gone; None while it lives."""
+    retries: int = 0
+    """How often a claim that had failed was tried again by its provisioner."""
+    failing: bool = False
+    """The claim lives and has failed; its provisioner may try again."""
     reason: str = ""
-    """What the last claim that was lost gave as its cause."""
+    """What the last failure gave as its cause."""
+    message: str = ""
+
+    @property
+    def ordinal(self) -> int:
+        """Which try at a node is under way, since the slot last was well."""
+        return self.failures + self.retries + 1
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a node: from a claim's creation, or its next try, to success or failure."""
+
+    slot: int
+    claim: str
+    sku: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    """When it failed or the claim went; None while it is under way or its node serves."""
+    reason: str = ""
     message: str = ""
 
 
@@ -153,8 +192,11 @@ class Observed:
     """Nothing that the user wrote could make the API server refuse the workload."""
     look_again: float | None = None
     """Seconds until what no watch shows has to be read again."""
+    deadlines: Deadlines = Deadlines()
     wanted: int = 1
     """Nodes that the Workspace is to have."""
+    instance_type: str = ""
+    """The size that each claim asks for."""
     gpus: int = 1
     """GPUs that each node must offer."""
     claim_kind: ClaimKind | None = "Machine"
@@ -170,6 +212,8 @@ class Observed:
     adoptable: tuple[str, ...] = ()
     """Existing free nodes that it may take, best first."""
     records: tuple[SlotRecord, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    """What the status tells of earlier tries, oldest first."""
     children: tuple[Child, ...] = ()
     serving: Serving = Serving()
     pods: tuple[PodTrouble, ...] = ()
@@ -319,6 +363,10 @@ class Finding:
     """`unknown`: how it is could not be seen or seen to."""
     reason: str
     message: str = ""
+    brief: str = ""
+    """The message for conditions that only sum this one up; "" for the same."""
+    event: str = ""
+    """The message for an Event, which must not change while the cause does not; "" for the same."""
 
 
 @dataclass(frozen=True)
@@ -340,6 +388,7 @@ class Report:
     run: Record | None = None
     claims_gone: bool = False
     """There are no claims to speak of any more: their condition goes too."""
+    attempts: tuple[Attempt, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,24 +9,21 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from workspace_controller.claims.causes import REMEDIES
+from workspace_controller.claims.wording import told
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.facts import (
     Claim,
     ClaimKind,
-    ClaimPhase,
+    Deadlines,
     Finding,
     Node,
     Observed,
     Problem,
+    SlotRecord,
 )
 from workspace_controller.workspaces.slots import Slot
 
-ANSWER_DEADLINE: Final = timedelta(seconds=60)
-"""A provisioner that lives shows it on a claim within seconds."""
-LAUNCH_DEADLINE: Final = timedelta(minutes=20)
-"""Provisioners give up a launch after 15 minutes, and say so."""
-PREPARE_DEADLINE: Final = timedelta(minutes=10)
-"""A driver is installed and its GPU shown within minutes of a node's joining."""
 NODE_GRACE: Final = timedelta(seconds=30)
 """A ready claim's node may reach us later than the claim."""
 
@@ -47,7 +44,12 @@ def on_claims(seen: Observed, slots: tuple[Slot, ...]) -> Finding:
         return Finding("good", good, count)
 
     worst = min((_on_slot(seen, slot, kind) for slot in slots), key=_rank)
-    return Finding(worst.outlook, worst.reason, f"{count}. {worst.message}")
+    return replace(
+        worst,
+        message=f"{count}. {worst.message}",
+        brief=f"{count}. {worst.brief or worst.message}",
+        event=worst.event or worst.message,
+    )
 
 
 def turns_bad_at(seen: Observed, slot: Slot) -> datetime | None:
@@ -57,9 +59,8 @@ def turns_bad_at(seen: Observed, slot: Slot) -> datetime | None:
         return None
     if claim.phase == "ready":
         return None if claim.node in seen.nodes else claim.since + NODE_GRACE
-    if claim.verdict != "progress" or claim.phase not in _DEADLINES:
-        return None
-    return _waiting_since(claim) + _DEADLINES[claim.phase]
+    limit = _limit(seen.deadlines, claim)
+    return None if limit is None else _waiting_since(claim) + limit
 
 
 def _waiting_since(claim: Claim) -> datetime:
@@ -67,11 +68,22 @@ def _waiting_since(claim: Claim) -> datetime:
     return max(claim.since, claim.caused_at or claim.since)
 
 
-_DEADLINES: Final[dict[ClaimPhase, timedelta]] = {
-    "silent": ANSWER_DEADLINE,
-    "launching": LAUNCH_DEADLINE,
-    "preparing": PREPARE_DEADLINE,
-}
+def _limit(deadlines: Deadlines, claim: Claim) -> timedelta | None:
+    """How long the claim may stay at its stage; None where no deadline counts.
+
+    One that has not joined in time is replaced, which is not for here to say.
+    """
+    if claim.verdict != "progress":
+        return None
+    match claim.phase:
+        case "silent":
+            return deadlines.answer
+        case "launching":
+            return deadlines.launch
+        case "preparing":
+            return deadlines.gpu
+        case _:
+            return None
 
 
 def on_preparation(seen: Observed, slots: Iterable[Slot]) -> Finding | None:
@@ -169,10 +181,15 @@ def on_ready_nodes(nodes: Iterable[Node]) -> Finding:
 def _on_slot(seen: Observed, slot: Slot, kind: ClaimKind) -> Finding:
     pending = reasons.MACHINE_PENDING if kind == "Machine" else reasons.NODECLAIM_PENDING
     if slot.claim is not None:
-        return _on_claim(seen, slot.claim, pending, drop=slot.drop)
+        return _on_claim(seen, slot, slot.claim, pending)
     if slot.order is not None and not slot.order.attempt:
-        return Finding("pending", pending, f"{kind} {slot.record.claim} is being created.")
+        # As for a claim that is there and silent: the next pass has nothing new to write.
+        return Finding("pending", pending, _waiting(f"{kind} {slot.record.claim}"))
     return _on_loss(slot, kind)
+
+
+def _waiting(who: str) -> str:
+    return f"{who} waits for its provisioner."
 
 
 def _on_loss(slot: Slot, kind: ClaimKind) -> Finding:
@@ -184,67 +201,129 @@ def _on_loss(slot: Slot, kind: ClaimKind) -> Finding:
         next_step = "Another is being made."
     else:
         next_step = "Another is made after a pause."
-    cause = f" Its cause: {record.message}" if record.message else ""
+    lost = f"slot {slot.number} lost its {kind}, failure {record.failures} in a row."
     return Finding(
         "bad" if record.reason or record.failures > 1 else "pending",
         record.reason or reasons.CLAIM_LOST,
-        f"slot {slot.number} lost its {kind}, failure {record.failures} in a row. "
-        f"{next_step}{cause}",
+        f"{lost} {next_step}" + (f" Its cause: {record.message}" if record.message else ""),
+        brief=f"{lost} {next_step}",
     )
 
 
-def _on_claim(seen: Observed, claim: Claim, pending: str, *, drop: bool) -> Finding:
+def _on_claim(seen: Observed, slot: Slot, claim: Claim, pending: str) -> Finding:
     who = f"{claim.kind} {claim.name}"
     if claim.phase == "ready":
         return Finding("good", pending)
-    if drop and claim.verdict == "progress":
+    if claim.verdict != "progress":
+        return _on_failure(seen, claim)
+    if slot.drop:
+        limit = _span(seen.deadlines.join)
         return Finding(
             "bad",
             reasons.NODE_NEVER_JOINED,
-            f"{who} was launched, but no node joined the cluster: it is replaced.",
+            f"{who} was launched, but no node joined the cluster within {limit} "
+            "(NODE_JOIN_TIMEOUT): it is replaced. If the next does not join either, look at the "
+            "cluster's outbound network, DNS and node image.",
         )
-    if claim.verdict != "progress":
-        return Finding(
-            "bad",
-            claim.reason or reasons.CLAIM_FAILED,
-            f"{who}: {claim.message or 'no cause was given'} {_ADVICE[claim.verdict]}",
-        )
+    limit_reached = turns_bad_at(seen, slot)
+    if limit_reached is not None and seen.now >= limit_reached:
+        return _on_delay(seen, claim)
     if claim.phase == "silent":
-        if seen.now - claim.since < ANSWER_DEADLINE:
-            return Finding("pending", pending, f"{who} waits for its provisioner.")
+        return Finding("pending", pending, _waiting(who) + _earlier(slot.record))
+    doing = f"{who} is {claim.phase}"
+    return Finding(
+        "pending",
+        pending,
+        doing + _detail(claim) + _earlier(slot.record),
+        brief=f"{doing}.",
+    )
+
+
+def _detail(claim: Claim) -> str:
+    gist = told(claim.message).gist
+    detail = ": ".join(part for part in (claim.reason, gist) if part)
+    return f" ({detail})" if detail else ""
+
+
+def _earlier(record: SlotRecord) -> str:
+    """What a try says of the one before it."""
+    if record.ordinal == 1:
+        return ""
+    cause = ": ".join(part for part in (record.reason, record.message) if part)
+    before = f"; the one before failed with {cause}" if cause else "; the one before was lost."
+    return f" This is try {record.ordinal}{before}"
+
+
+def _on_failure(seen: Observed, claim: Claim) -> Finding:
+    """A claim that has failed: what was asked, what the provisioner said, and what can be done."""
+    who = f"{claim.kind} {claim.name}"
+    said = told(claim.message)
+    asked = f" for one {seen.instance_type}" if seen.instance_type else ""
+    what = said.gist or "no cause was given."
+    outlook = said.next_try or _OUTLOOK[claim.verdict].format(who=who)
+    remedy = REMEDIES.get(claim.reason, "")
+    words = f"The cloud's words: {said.words}" if said.words else ""
+    lasting = (f"{who}{asked}: {what}", remedy)
+    ready = reasons.MACHINE_READY if claim.kind == "Machine" else reasons.NODECLAIM_READY
+    return Finding(
+        "bad",
+        claim.reason or reasons.CLAIM_FAILED,
+        _sentences(*lasting, outlook, words),
+        brief=_sentences(f"{who}: {said.headline or what}", f"What to do: see {ready}."),
+        event=_sentences(*lasting, words),
+    )
+
+
+def _sentences(*parts: str) -> str:
+    """The parts that there are, in one line; one without a full stop gets it."""
+    ended = (part if part.endswith((".", "!", "…")) else f"{part}." for part in parts if part)
+    return " ".join(ended)
+
+
+def _on_delay(seen: Observed, claim: Claim) -> Finding:
+    """A claim that has been at one stage for longer than its deadline."""
+    who = f"{claim.kind} {claim.name}"
+    since = _waiting_since(claim).strftime("%Y-%m-%d %H:%M:%S UTC")
+    if claim.phase == "silent":
         return Finding(
             "bad",
             reasons.NO_PROVISIONER_ANSWER,
-            f"no provisioner has answered {who}. Check that one runs and serves "
-            f"{claim.kind}s: kubectl get pods -n gpu-provisioner",
+            f"no provisioner has reacted to {who} for {_span(seen.deadlines.answer)} "
+            f"(PROVISIONER_ANSWER_TIMEOUT), since {since}: is the gpu-provisioner installed and "
+            "running? Look at kubectl get pods -n gpu-provisioner and at its log. Any other "
+            f"provisioner must serve {claim.kind}s labelled kaito.sh/workspace.",
+            brief=f"no provisioner has reacted to {who}.",
         )
-    detail = ": ".join(part for part in (claim.reason, claim.message) if part)
-    doing = f"{who} is {claim.phase}" + (f" ({detail})" if detail else "")
-    overdue = claim.phase in _DEADLINES and (
-        seen.now - _waiting_since(claim) >= _DEADLINES[claim.phase]
-    )
-    return _on_delay(seen, claim, doing) if overdue else Finding("pending", pending, doing)
-
-
-def _on_delay(seen: Observed, claim: Claim, doing: str) -> Finding:
-    """A claim whose provisioner has been silent, or at the same thing, for too long."""
     node = seen.nodes.get(claim.node)
     trouble = _on_node(seen, node) if node is not None else None
     if trouble is not None:
-        return replace(trouble, outlook="bad")
-    since = _waiting_since(claim).strftime("%Y-%m-%d %H:%M:%S UTC")
+        due = f"It joined, and was to be ready within {_span(seen.deadlines.gpu)}"
+        message = _sentences(trouble.message, f"{due} (GPU_READY_TIMEOUT)")
+        return replace(trouble, outlook="bad", message=message)
+    stage, limit, setting = (
+        ("launched", seen.deadlines.launch, "NODE_LAUNCH_TIMEOUT")
+        if claim.phase == "launching"
+        else ("called ready", seen.deadlines.gpu, "GPU_READY_TIMEOUT")
+    )
+    late = f"{who} was not {stage} within {_span(limit)} ({setting})"
     return Finding(
         "bad",
         reasons.NODE_DELAYED,
-        f"{doing}, and nothing has moved since {since}. Check that its provisioner runs, and what "
-        "its log says: kubectl get pods -n gpu-provisioner",
+        f"{late}: nothing has moved since {since}{_detail(claim)}. Check that its provisioner "
+        "runs, and what its log says: kubectl get pods -n gpu-provisioner",
+        brief=f"{late}.",
     )
 
 
-_ADVICE: Final = {
+def _span(span: timedelta) -> str:
+    seconds = int(span.total_seconds())
+    return f"{seconds // 60} min" if seconds >= 120 and seconds % 60 == 0 else f"{seconds} s"
+
+
+_OUTLOOK: Final = {
     "blocked": "The provisioner keeps trying.",
     "broken": "It is replaced if its provisioner cannot mend it.",
-    "hopeless": "It is not tried again: choose another instanceType, or delete it after a change.",
+    "hopeless": "It is not tried again: delete {who} for another attempt once the cause is gone.",
 }
 _ORDER: Final = {"bad": 0, "unknown": 1, "pending": 2, "good": 3}
 

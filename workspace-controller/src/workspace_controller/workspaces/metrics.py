@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
+from prometheus_client import Counter as Tally
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -16,6 +17,11 @@ from controlkit.conditions import find
 from gpuapis.workspace import Workspace
 from workspace_controller.workspaces import reasons
 
+FAILURES: Final = Tally(
+    "kaito_workspace_failures_total",
+    "What held Workspaces up, by reason, counted when it was announced.",
+    ["reason"],
+)
 PHASES: Final = ("succeeded", "error", "pending", "deleting")
 TEMPLATE: Final = "(template)"
 

@@ -5,6 +5,7 @@ the claims of a Workspace that is about to be let go, because a cache may be lat
 money; and ConfigMaps, which are not cached.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,7 +16,7 @@ from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key, metadata_only
 from gpuapis import labels
 from gpuapis.core import Deployment, Node, Pod, StatefulSet
-from gpuapis.workspace import Phase, Workspace
+from gpuapis.workspace import Workspace
 from workspace_controller.caches import FREE, OWNER, RESERVED, UID, Caches
 from workspace_controller.claims.dialects import VIEWS, AnyClaim, read
 from workspace_controller.manifests.model import Model
@@ -32,15 +33,18 @@ from workspace_controller.tuning.observe import RunObserver
 from workspace_controller.workspaces import facts, reasons
 from workspace_controller.workspaces.children import as_it_runs, child_of
 from workspace_controller.workspaces.children import children as all_children
+from workspace_controller.workspaces.composing import Particulars
 from workspace_controller.workspaces.facts import (
+    Attempt,
     ClaimApi,
     ClaimKind,
+    Deadlines,
     Observed,
     Problem,
     Serving,
     SlotRecord,
 )
-from workspace_controller.workspaces.phases import phases
+from workspace_controller.workspaces.phases import phases, with_ready
 from workspace_controller.workspaces.pods import busy_with, troubles
 from workspace_controller.workspaces.sources import SourceReader, Sources
 from workspace_controller.workspaces.target import Knowledge, Target, resolve
@@ -56,7 +60,7 @@ class Sight:
     """None when the Workspace cannot be served."""
     model: Model | None
     """What is to be served, with all that it refers to; None with `target`."""
-    phases: tuple[Phase, ...]
+    particulars: Particulars
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Observer:
     vetting: Vetting
     now: Callable[[], datetime]
     runs: RunObserver
+    deadlines: Deadlines
 
     async def observe(self, workspace: Workspace) -> Sight:
         """All that is known of a Workspace now."""
@@ -97,16 +102,19 @@ class Observer:
             awaits=awaits,
             vetted=model is None or self._vetted(workspace, model),
             look_again=sources.look_again,
+            deadlines=self.deadlines,
             wanted=workspace.resource.count,
+            instance_type=served.instance_type if served is not None else "",
             gpus=served.gpus if served is not None else 1,
             claim_kind=self._claim_kind(),
             byo=self.knowledge.byo,
             claims=tuple(read(claim, workspace.metadata.uid) for claim in claims),
             claims_are_live=live,
-            nodes=self._nodes(claims, reserved),
+            nodes=self._nodes(claims, reserved, pods),
             reserved=tuple(sorted(node.metadata.name for node in reserved if not node.deleting)),
             adoptable=self._adoptable(workspace, served),
             records=_records(workspace),
+            attempts=_attempts(workspace),
             children=children,
             serving=_serving(self._workload(workspace.key)),
             pods=troubles(pods),
@@ -114,10 +122,9 @@ class Observer:
             once_ready=workspace.status.state in ("Ready", "NotReady"),
             address=self._address(workspace, model) if model is not None else "",
         )
-        created = workspace.metadata.creation_timestamp or now
         if workspace.tuning is not None:
             seen = await self._with_run(workspace, seen, pods)
-        return Sight(seen, served, model, phases(created, seen.claims, pods))
+        return Sight(seen, served, model, _particulars(workspace, seen, pods, served))
 
     async def _with_run(self, workspace: Workspace, seen: Observed, pods: list[Pod]) -> Observed:
         """What is seen of a tuning Workspace: it has a run in place of a served model."""
@@ -239,14 +246,17 @@ class Observer:
             ) from error
         return claim
 
-    def _nodes(self, claims: Iterable[AnyClaim], reserved: list[Node]) -> dict[str, facts.Node]:
+    def _nodes(
+        self, claims: Iterable[AnyClaim], reserved: list[Node], pods: list[Pod]
+    ) -> dict[str, facts.Node]:
         named = (
             self.caches.nodes.get(Key("", claim.status.node_name))
             for claim in claims
             if claim.status.node_name
         )
         mine = [*(node for node in named if node is not None and not node.deleting), *reserved]
-        return {node.metadata.name: _node(node) for node in mine}
+        living = Counter(pod.spec.node_name for pod in pods if not pod.deleting)
+        return {node.metadata.name: _node(node, living[node.metadata.name]) for node in mine}
 
     def _adoptable(self, workspace: Workspace, target: Target | None) -> tuple[str, ...]:
         """Free nodes that would do, the preferred ones first, then those in use before."""
@@ -312,7 +322,7 @@ def _tolerations(workspace: Workspace) -> Iterable[Mapping[str, Any]]:
     return TOLERATIONS if template is None else tolerations(template)
 
 
-def _node(node: Node) -> facts.Node:
+def _node(node: Node, pods: int) -> facts.Node:
     ready = next((c for c in node.status.conditions if c.type == "Ready"), None)
     said = "its kubelet has not reported yet"
     if ready is not None:
@@ -328,6 +338,7 @@ def _node(node: Node) -> facts.Node:
         gpus=node.allocatable(labels.GPU_RESOURCE),
         labelled=labels.ACCELERATOR in node.metadata.labels,
         trouble="; ".join((said, *pressures)),
+        pods=pods,
     )
 
 
@@ -339,8 +350,38 @@ def _records(workspace: Workspace) -> tuple[SlotRecord, ...]:
             attempt=slot.attempt,
             failures=slot.failures,
             lost_at=slot.lost_at,
+            retries=slot.retries or 0,
+            failing=slot.failing or False,
             reason=slot.reason or "",
             message=slot.message or "",
         )
         for slot in workspace.status.slots
+    )
+
+
+def _particulars(
+    workspace: Workspace, seen: Observed, pods: list[Pod], target: Target | None
+) -> Particulars:
+    created = workspace.metadata.creation_timestamp or seen.now
+    done = phases(created, seen.claims, pods)
+    return Particulars(
+        phases=done,
+        finished=with_ready(done, created, pods, seen.now),
+        instance_type=target.instance_type if target is not None else "",
+        chosen_because=target.chosen_because if target is not None else "",
+    )
+
+
+def _attempts(workspace: Workspace) -> tuple[Attempt, ...]:
+    return tuple(
+        Attempt(
+            slot=each.slot,
+            claim=each.claim,
+            sku=each.sku or "",
+            started_at=each.started_at,
+            ended_at=each.ended_at,
+            reason=each.reason or "",
+            message=each.message or "",
+        )
+        for each in workspace.status.attempts
     )

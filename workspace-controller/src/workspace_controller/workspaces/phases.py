@@ -12,6 +12,7 @@ from gpuapis.workspace import Phase
 from workspace_controller.workspaces.facts import Claim
 
 READY: Final = "ready"
+TOTAL: Final = "total"
 _CLAIM_STEPS: Final = ("launch", "join", "gpu")
 
 Span = tuple[str, datetime | None, datetime | None]
@@ -22,14 +23,30 @@ def phases(created: datetime, claims: Iterable[Claim], pods: Iterable[Pod]) -> t
     slowest: dict[str, int] = {}
     for name, begin, end in (*_of_claims(created, claims), *_of_pods(pods)):
         if begin is not None and end is not None:
-            seconds = max(0, round((end - begin).total_seconds()))
+            seconds = _seconds(begin, end)
             slowest[name] = max(slowest.get(name, 0), seconds)
     return tuple(Phase(name=name, seconds=seconds) for name, seconds in slowest.items())
 
 
-def with_ready(done: tuple[Phase, ...], created: datetime, now: datetime) -> tuple[Phase, ...]:
-    """The steps and, at the end, the whole time until the model answered."""
-    return (*done, Phase(name=READY, seconds=max(0, round((now - created).total_seconds()))))
+def with_ready(
+    done: tuple[Phase, ...], created: datetime, pods: Iterable[Pod], now: datetime
+) -> tuple[Phase, ...]:
+    """The steps, then from the last pod's readiness to ours, and the whole time.
+
+    A pod that became ready before the Workspace was made would count for nothing.
+    """
+    total = _seconds(created, now)
+    moments = [moment for pod in pods if (moment := _ready(pod)) is not None]
+    last = max(moments, default=now)
+    return (
+        *done,
+        Phase(name=READY, seconds=min(total, _seconds(last, now))),
+        Phase(name=TOTAL, seconds=total),
+    )
+
+
+def _seconds(begin: datetime, end: datetime) -> int:
+    return max(0, round((end - begin).total_seconds()))
 
 
 def _of_claims(created: datetime, claims: Iterable[Claim]) -> Iterable[Span]:

@@ -5,19 +5,23 @@ not a cache, has said that no claim is left.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+from workspace_controller.claims.wording import brief
 from workspace_controller.tuning import plan as tuning
 from workspace_controller.tuning.facts import Tuning
 from workspace_controller.workspaces import findings, reasons
+from workspace_controller.workspaces.attempts import history
 from workspace_controller.workspaces.facts import (
     WORKLOADS,
     Action,
     AddFinalizer,
     ApplyChild,
+    Attempt,
     Child,
+    Claim,
     CreateClaims,
     DeleteClaims,
     Finding,
@@ -36,13 +40,15 @@ from workspace_controller.workspaces.facts import (
     Vet,
     VetRun,
 )
-from workspace_controller.workspaces.slots import Slots, assign
+from workspace_controller.workspaces.slots import Slots, assign, pods_on
 
 DELETION_IS_LATE: Final = timedelta(minutes=15)
 GONE_CHECK: Final = 5.0
 """Seconds between two looks at claims that are on their way out, should an event be missed."""
 SHORTAGE_CHECK: Final = 30.0
 """Seconds between two looks for a free node."""
+BRIEF: Final = 250
+"""Characters of a condition that sums up another."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class _Supply:
     resource: Finding
     nodes: tuple[str, ...] = ()
     records: tuple[SlotRecord, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
     look_again: float | None = None
 
 
@@ -83,6 +90,7 @@ def decide(seen: Observed) -> Plan:
             workspace=_whole(seen, supply.resource, inference),
             nodes=supply.nodes,
             records=supply.records,
+            attempts=supply.attempts,
         ),
         look_again=min((t for t in (supply.look_again, seen.look_again) if t), default=None),
     )
@@ -104,6 +112,7 @@ def _tune(seen: Observed, supply: _Supply, hold: tuple[Action, ...], run: Tuning
             workspace=_whole(seen, supply.resource, step.inference),
             nodes=supply.nodes,
             records=supply.records,
+            attempts=supply.attempts,
             started=step.started,
             state=step.state,
             run=step.record,
@@ -176,9 +185,7 @@ def _refuse(seen: Observed) -> Plan:
     """Nothing is done for a spec that cannot be served, and nothing that serves is taken away."""
     assert seen.problem is not None
     bad = Finding("bad", seen.problem.reason, seen.problem.message)
-    return Plan(
-        report=Report(resource=bad, workspace=Finding("bad", reasons.FAILED, seen.problem.message))
-    )
+    return Plan(report=Report(resource=bad, workspace=_sum_of(bad, reasons.RESOURCE_READY)))
 
 
 # ---- nodes ----
@@ -208,6 +215,7 @@ def _supply(seen: Observed) -> _Supply:
         resource=_resource(seen, slots, rest, reserved, usable),
         nodes=tuple(sorted(node.name for node in usable)),
         records=tuple(slot.record for slot in slots.filled),
+        attempts=history(seen, [slot.order for slot in slots.filled if slot.order is not None]),
         look_again=_supply_alarm(seen, slots, rest),
     )
 
@@ -224,7 +232,7 @@ def _claim_actions(seen: Observed, slots: Slots) -> list[Action]:
     """Removals before creations, so that no extra node is bought for a moment."""
     actions: list[Action] = []
     dropped = tuple(slot.claim for slot in slots.filled if slot.drop and slot.claim is not None)
-    surplus = slots.surplus if seen.serving.present <= seen.wanted else ()
+    surplus = tuple(claim for claim in slots.surplus if _may_leave(seen, claim))
     going = slots.duplicates + dropped + surplus
     if going:
         actions.append(DeleteClaims(going))
@@ -233,6 +241,15 @@ def _claim_actions(seen: Observed, slots: Slots) -> list[Action]:
         assert seen.claim_kind is not None
         actions.append(CreateClaims(seen.claim_kind, orders))
     return actions
+
+
+def _may_leave(seen: Observed, claim: Claim) -> bool:
+    """Whether a claim beyond need may go now: a node that serves waits until pods have gone.
+
+    Where pods went is for the workload to choose: which node is idle then shows on the nodes.
+    """
+    idle = claim.phase != "ready" and not pods_on(seen, claim)
+    return idle or seen.serving.present <= seen.wanted
 
 
 def _labels(seen: Observed, names: Iterable[str]) -> list[Action]:
@@ -248,10 +265,11 @@ def _resource(
     if len(slots.filled) < rest:
         return findings.on_lack(seen)
     claims = findings.on_claims(seen, slots.filled)
-    if claims.outlook == "pending":
-        return findings.on_preparation(seen, slots.filled) or claims
-    if claims.outlook == "bad":
-        return claims
+    if claims.outlook != "good":
+        preparing = findings.on_preparation(seen, slots.filled)
+        if claims.outlook == "pending" and preparing is not None:
+            return preparing
+        return replace(claims, message=claims.brief)
     trouble = findings.on_nodes(seen, reserved, slots.filled)
     if trouble is not None:
         return trouble
@@ -403,11 +421,13 @@ def _pods(seen: Observed, supply: _Supply) -> Finding:
 def _whole(seen: Observed, resource: Finding, inference: Finding) -> Finding:
     if resource.outlook == inference.outlook == "good":
         return Finding("good", reasons.WORKSPACE_IS_READY, seen.address)
-    first = resource if resource.outlook != "good" else inference
-    aspect = reasons.RESOURCE_READY if first is resource else reasons.INFERENCE_READY
-    bad = "bad" in (resource.outlook, inference.outlook)
-    return Finding(
-        "bad" if bad else "pending",
-        reasons.FAILED if bad else reasons.PENDING,
-        f"{aspect}: {first.message}",
-    )
+    aspects = ((resource, reasons.RESOURCE_READY), (inference, reasons.INFERENCE_READY))
+    lacking = [each for each in aspects if each[0].outlook != "good"]
+    return _sum_of(*min(lacking, key=lambda each: each[0].outlook != "bad"))
+
+
+def _sum_of(finding: Finding, aspect: str) -> Finding:
+    """What is not good, as the whole Workspace's condition tells it."""
+    reason = reasons.FAILED if finding.outlook == "bad" else reasons.PENDING
+    message = f"{aspect}: {brief(finding.brief or finding.message, BRIEF, aspect)}"
+    return Finding(finding.outlook, reason, message)

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from workspace_controller.workspaces.facts import Claim, Observed, Order, SlotRecord
+from workspace_controller.claims.wording import told
+from workspace_controller.workspaces.facts import Claim, ClaimPhase, Observed, Order, SlotRecord
 
-JOIN_DEADLINE: Final = timedelta(minutes=20)
-"""After launch; provisioners give up after 15 minutes, so this is the net below theirs."""
 BROKEN_GRACE: Final = timedelta(minutes=10)
 """How long a provisioner may try to mend a broken node before we replace its claim."""
 HEALTHY_AFTER: Final = timedelta(minutes=10)
 """A claim ready for this long wipes the slate of its slot."""
 FIRST_DELAY: Final = timedelta(seconds=10)
 LONGEST_DELAY: Final = timedelta(minutes=10)
+_PROGRESS: Final[tuple[ClaimPhase, ...]] = ("silent", "launching", "joining", "preparing", "ready")
 
 
 def claim_name(uid: str, slot: int, attempt: int) -> str:
@@ -62,13 +62,14 @@ class Slots:
 
 
 def assign(seen: Observed, number: int) -> Slots:
-    """Spreads the claims over `number` slots, lowest slots first, and decides for each.
+    """Spreads the claims over `number` slots, the most useful first, and decides for each.
 
     Where the cluster serves no claims, or the Workspace awaits something, slots without one stay out
     of `filled`.
     """
     holders, duplicates = _holders([claim for claim in seen.claims if claim.live])
-    kept = sorted(holders)[:number]
+    ranked = sorted(holders, key=lambda slot: _uselessness(seen, slot, holders[slot]))
+    kept, leaving_slots = sorted(ranked[:number]), sorted(ranked[number:])
     vacant = [slot for slot in range(number + len(kept)) if slot not in holders]
     records = {record.slot: record for record in seen.records}
     leaving = {
@@ -85,8 +86,24 @@ def assign(seen: Observed, number: int) -> Slots:
     return Slots(
         filled=tuple(sorted(filled, key=lambda slot: slot.number)),
         duplicates=duplicates,
-        surplus=tuple(holders[slot] for slot in sorted(holders)[number:]),
+        surplus=tuple(holders[slot] for slot in leaving_slots),
     )
+
+
+def _uselessness(seen: Observed, slot: int, claim: Claim) -> tuple[bool, bool, int, int]:
+    """What leaves first when the count shrinks: failed, idle, young in its making, newest slot."""
+    return (
+        claim.verdict != "progress",
+        not pods_on(seen, claim),
+        -_PROGRESS.index(claim.phase),
+        slot,
+    )
+
+
+def pods_on(seen: Observed, claim: Claim) -> int:
+    """Living pods of the Workspace on the claim's node."""
+    node = seen.nodes.get(claim.node)
+    return node.pods if node is not None else 0
 
 
 def _holders(live: Iterable[Claim]) -> tuple[dict[int, Claim], tuple[Claim, ...]]:
@@ -118,20 +135,30 @@ def _keep(seen: Observed, slot: int, claim: Claim, record: SlotRecord | None) ->
     clean = SlotRecord(slot, claim.name, claim.attempt)
     held = replace(record, claim=claim.name, attempt=claim.attempt) if record else clean
     age = seen.now - claim.since
-    limit = _replaced_at(claim)
+    held = _with_failure(held, claim)
+    limit = _replaced_at(claim, seen.deadlines.join)
     if limit is not None and seen.now >= limit:
-        lost = replace(held, failures=held.failures + 1, lost_at=seen.now)
-        return Slot(slot, with_cause(lost, claim), claim=claim, drop=True)
+        lost = replace(held, failures=held.failures + 1, lost_at=seen.now, failing=False)
+        return Slot(slot, lost, claim=claim, drop=True)
 
     look_again = None if limit is None else (limit - seen.now).total_seconds()
-    if claim.phase == "ready" and held.failures:
+    if claim.phase == "ready" and held.ordinal > 1:
         if age >= HEALTHY_AFTER:
             return Slot(slot, clean, claim=claim)
         look_again = (HEALTHY_AFTER - age).total_seconds()
     return Slot(slot, replace(held, lost_at=None), claim=claim, look_again=look_again)
 
 
-def _replaced_at(claim: Claim) -> datetime | None:
+def _with_failure(record: SlotRecord, claim: Claim) -> SlotRecord:
+    """The record with what a living claim says of itself: that it has failed, or is tried again."""
+    if claim.verdict != "progress":
+        return replace(with_cause(record, claim), failing=True)
+    if record.failing:
+        return replace(record, failing=False, retries=record.retries + 1)
+    return record
+
+
+def _replaced_at(claim: Claim, join: timedelta) -> datetime | None:
     """Until when the claim may stay as it is; None for as long as it takes.
 
     A node may break after hours of service: its grace begins with the break.
@@ -139,7 +166,7 @@ def _replaced_at(claim: Claim) -> datetime | None:
     if claim.verdict == "broken":
         return (claim.caused_at or claim.since) + BROKEN_GRACE
     if claim.phase == "joining" and claim.verdict == "progress":
-        return claim.since + JOIN_DEADLINE
+        return claim.since + join
     return None
 
 
@@ -152,7 +179,7 @@ def _fill(seen: Observed, slot: int, record: SlotRecord | None, leaving: Claim |
         assert leaving is not None
         record = SlotRecord(slot, leaving.name, leaving.attempt)
     if record.lost_at is None:
-        record = replace(record, lost_at=seen.now, failures=record.failures + 1)
+        record = replace(record, lost_at=seen.now, failures=record.failures + 1, failing=False)
     assert record.lost_at is not None
     if leaving is not None:
         last = max(record.attempt, leaving.attempt)
@@ -170,4 +197,4 @@ def with_cause(record: SlotRecord, claim: Claim) -> SlotRecord:
     """The record with what a failed claim said; a claim that was merely deleted says nothing."""
     if claim.verdict == "progress":
         return record
-    return replace(record, reason=claim.reason, message=claim.message)
+    return replace(record, reason=claim.reason, message=told(claim.message).gist)
