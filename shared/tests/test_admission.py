@@ -8,7 +8,7 @@ import pytest
 from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
-from controlkit.admission import AdmissionRequest, Verdict, answer
+from controlkit.admission import AdmissionRequest, Judge, Verdict, answer
 from controlkit.admission_routes import MOST_BYTES, admission_routes
 
 
@@ -27,40 +27,47 @@ def review(**changes: Any) -> bytes:
     return json.dumps({"kind": "AdmissionReview", "request": request}).encode()
 
 
-def response(body: bytes, verdict: Verdict | None = None) -> dict[str, Any]:
-    said: dict[str, Any] = json.loads(answer(body, lambda _: verdict or Verdict(True)))
+def judging(verdict: Verdict) -> Judge:
+    async def judge(_: AdmissionRequest) -> Verdict:
+        return verdict
+
+    return judge
+
+
+async def response(body: bytes, verdict: Verdict | None = None) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(await answer(body, judging(verdict or Verdict(True))))
     assert said["apiVersion"] == "admission.k8s.io/v1"
     assert said["kind"] == "AdmissionReview"
     found: dict[str, Any] = said["response"]
     return found
 
 
-def test_the_judge_sees_the_request() -> None:
+async def test_the_judge_sees_the_request() -> None:
     seen: list[AdmissionRequest] = []
 
-    def judge(request: AdmissionRequest) -> Verdict:
+    async def judge(request: AdmissionRequest) -> Verdict:
         seen.append(request)
         return Verdict(True)
 
-    answer(review(), judge)
+    await answer(review(), judge)
     [request] = seen
     assert (request.operation, request.namespace, request.name) == ("UPDATE", "ns", "phi")
     assert (request.object, request.old_object) == ({"spec": 2}, {"spec": 1})
 
 
-def test_a_request_is_allowed_with_warnings() -> None:
-    said = response(review(), Verdict(True, warnings=("old field", "x" * 1000)))
+async def test_a_request_is_allowed_with_warnings() -> None:
+    said = await response(review(), Verdict(True, warnings=("old field", "x" * 1000)))
     assert said == {"uid": "u-1", "allowed": True, "warnings": ["old field", "x" * 256]}
 
 
-def test_a_request_is_denied_with_the_message_a_person_sees() -> None:
-    said = response(review(), Verdict(False, "count must be positive, got 0"))
+async def test_a_request_is_denied_with_the_message_a_person_sees() -> None:
+    said = await response(review(), Verdict(False, "count must be positive, got 0"))
     assert said["allowed"] is False
     assert said["status"]["message"] == "count must be positive, got 0"
 
 
-def test_on_delete_there_is_no_object() -> None:
-    assert response(review(operation="DELETE", object=None))["allowed"] is True
+async def test_on_delete_there_is_no_object() -> None:
+    assert (await response(review(operation="DELETE", object=None)))["allowed"] is True
 
 
 @pytest.mark.parametrize(
@@ -72,31 +79,31 @@ def test_on_delete_there_is_no_object() -> None:
         pytest.param(b"{}", "request: Field required", id="no-request"),
     ],
 )
-def test_what_is_no_review_is_denied_with_the_reason(body: bytes, says: str) -> None:
-    said = response(body)
+async def test_what_is_no_review_is_denied_with_the_reason(body: bytes, says: str) -> None:
+    said = await response(body)
     assert said["allowed"] is False
     assert says in said["status"]["message"]
 
 
-def test_a_review_of_an_unknown_form_is_denied_under_its_uid() -> None:
-    said = response(review(operation="DREAM"))
+async def test_a_review_of_an_unknown_form_is_denied_under_its_uid() -> None:
+    said = await response(review(operation="DREAM"))
     assert (said["uid"], said["allowed"]) == ("u-1", False)
     assert "request.operation" in said["status"]["message"]
 
 
-def test_a_bug_in_the_judge_denies_and_is_logged() -> None:
-    def judge(_: AdmissionRequest) -> Verdict:
+async def test_a_bug_in_the_judge_denies_and_is_logged() -> None:
+    async def judge(_: AdmissionRequest) -> Verdict:
         raise ZeroDivisionError
 
     with capture_logs() as logs:
-        said = json.loads(answer(review(), judge))["response"]
+        said = json.loads(await answer(review(), judge))["response"]
     assert said["allowed"] is False
     assert "bug of the webhook" in said["status"]["message"]
     assert logs[0]["exc_info"]
 
 
 async def test_over_http_the_answer_is_always_a_verdict() -> None:
-    routes = admission_routes({"/validate/x": lambda _: Verdict(False, "no")})
+    routes = admission_routes({"/validate/x": judging(Verdict(False, "no"))})
     transport = httpx.ASGITransport(Starlette(routes=routes))
     async with httpx.AsyncClient(transport=transport, base_url="http://webhook") as http:
         denied = await http.post("/validate/x", content=review())
@@ -110,7 +117,7 @@ async def test_over_http_the_answer_is_always_a_verdict() -> None:
 
 async def test_the_routes_fit_into_fastapi() -> None:
     fastapi = pytest.importorskip("fastapi")
-    app = fastapi.FastAPI(routes=admission_routes({"/v": lambda _: Verdict(True)}))
+    app = fastapi.FastAPI(routes=admission_routes({"/v": judging(Verdict(True))}))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://webhook"
     ) as http:

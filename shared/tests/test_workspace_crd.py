@@ -12,6 +12,12 @@ from sandbox.controlplane.admin import AdminError
 
 pytestmark = pytest.mark.control_plane
 
+TUNING = {
+    "preset": {"name": "falcon-7b"},
+    "method": "lora",
+    "input": {"urls": ["https://data.example.com/a"]},
+    "output": {"image": "registry.example.com/a", "imagePushSecret": "push"},
+}
 PRESET = {"preset": {"name": "phi-3-mini-128k-instruct"}}
 
 
@@ -45,10 +51,10 @@ async def test_both_versions_take_the_same_object_and_default_alike(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"inference": None}, "give inference or tuning: both are absent"),
-        ({"inference": PRESET | {"template": {}}}, "exactly one of preset and template"),
-        ({"inference": {}}, "exactly one of preset and template"),
-        ({"tuning": {"input": {}, "output": {}}}, "give inference or tuning, not both"),
+        ({"inference": None}, "inference: Required value: say what to do"),
+        ({"inference": PRESET | {"template": {}}}, "template, and both are given"),
+        ({"inference": {}}, "inference.preset: Required value: .* and neither is given"),
+        ({"tuning": {"input": {}, "output": {}}}, "tuning: Forbidden: inference is given as well"),
         ({"resource": {"labelSelector": {}, "count": 0}}, "greater than or equal to 1"),
         ({"resource": {"labelSelector": {}, "count": -1}}, "greater than or equal to 1"),
         ({"resource": {}}, "labelSelector: Required value"),
@@ -86,10 +92,7 @@ async def test_what_no_workspace_may_be(
             "labelSelector cannot change",
         ),
         ({"inference": {"preset": {"name": "other"}}}, "inference.preset cannot change"),
-        (
-            {"inference": None, "tuning": {"input": {}, "output": {}}},
-            "inference cannot be added or removed",
-        ),
+        ({"inference": None, "tuning": TUNING}, "inference cannot be added or removed"),
     ],
 )
 async def test_what_may_never_change(

@@ -4,7 +4,7 @@ Invariant: every request gets an answer that the API server can show to the pers
 what cannot be judged is denied with the reason.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -59,15 +59,16 @@ class Verdict:
     warnings: tuple[str, ...] = ()
 
 
-Judge = Callable[[AdmissionRequest], Verdict]
+Judge = Callable[[AdmissionRequest], Awaitable[Verdict]]
 
 
-def answer(body: bytes, judge: Judge) -> bytes:
+async def answer(body: bytes, judge: Judge) -> bytes:
     """The AdmissionReview that answers the one in `body`, both as JSON; never raises.
 
     Args:
         body: what the API server posted.
-        judge: decides; an error in it denies the request.
+        judge: decides, within the time that the webhook's configuration gives; an error in it denies
+            the request.
     """
     try:
         request = _Review.model_validate_json(body).request
@@ -78,7 +79,7 @@ def answer(body: bytes, judge: Judge) -> bytes:
             _uid(body), Verdict(False, f"not an AdmissionReview: {where}: {first['msg']}")
         )
     try:
-        verdict = judge(request)
+        verdict = await judge(request)
     except Exception:
         log.exception("admission failed by a bug", kind=request.kind.kind, name=request.name)
         verdict = Verdict(

@@ -33,6 +33,6 @@ def _endpoint(judge: Judge) -> Callable[[Request], Awaitable[Response]]:
                     return Response("an AdmissionReview has at most 8 MiB", 413)
         except ClientDisconnect:
             return Response(status_code=400)
-        return Response(answer(bytes(body), judge), media_type="application/json")
+        return Response(await answer(bytes(body), judge), media_type="application/json")
 
     return review

@@ -49,14 +49,49 @@ class Version:
     columns: tuple[Column, ...]
 
 
+@dataclass(frozen=True)
+class Rule:
+    """A CEL rule of a field or a model.
+
+    Attributes:
+        expression: true for what is allowed.
+        message: what a person is told otherwise.
+        computed: a CEL expression of that text, where it has to name what was found.
+        field: which field of the object is to blame, as a path such as `.preset`; "" for all of it.
+        reason: what is wrong with it, `FieldValueInvalid` unless said.
+        optional_old: the rule reads `oldSelf` as an optional value, and holds on creation too.
+    """
+
+    expression: str
+    message: str
+    computed: str = ""
+    field: str = ""
+    reason: str = ""
+    optional_old: bool = False
+
+    def written(self) -> dict[str, Any]:
+        """The rule as a CustomResourceDefinition has it."""
+        found: dict[str, Any] = {"rule": self.expression, "message": self.message}
+        if self.computed:
+            found["messageExpression"] = self.computed
+        if self.field:
+            found["fieldPath"] = self.field
+        if self.reason:
+            found["reason"] = self.reason
+        if self.optional_old:
+            found["optionalOldSelf"] = True
+        return found
+
+
 def rule(expression: str, message: str) -> dict[str, Any]:
     """A CEL rule, for `json_schema_extra` of a field."""
     return rules((expression, message))
 
 
-def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
-    """CEL rules as (expression, message) pairs, for `json_schema_extra` of a field or a model."""
-    return {"x-kubernetes-validations": [{"rule": e, "message": m} for e, m in pairs]}
+def rules(*given: Rule | tuple[str, str]) -> dict[str, Any]:
+    """CEL rules, the plain ones as (expression, message), for `json_schema_extra`."""
+    found = [each if isinstance(each, Rule) else Rule(*each) for each in given]
+    return {"x-kubernetes-validations": [each.written() for each in found]}
 
 
 def map_list(*keys: str) -> dict[str, Any]:
@@ -122,10 +157,15 @@ def structural_schema(view: type[KubeObject]) -> Schema:
     """The structural OpenAPI schema of `view`, with the API server's own three fields open."""
     raw = view.model_json_schema(by_alias=True)
     schema = _node(raw, raw.get("$defs", {}), view.RESOURCE.kind)
+    metadata: Schema = {"type": "object"}
+    if "x-kubernetes-validations" in schema:
+        # A rule about the name is priced by its length, of which CEL does not know the API's bound.
+        name = {"description": "The object's name.", "type": "string", "maxLength": 253}
+        metadata["properties"] = {"name": name}
     schema["properties"] = {
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
-        "metadata": {"type": "object"},
+        "metadata": metadata,
         **{
             name: value
             for name, value in schema.get("properties", {}).items()

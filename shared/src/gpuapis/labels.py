@@ -17,6 +17,9 @@ RESERVED_SELECTOR_KEYS: Final = frozenset(
     {WORKSPACE, WORKSPACE_NAMESPACE, RAGENGINE, RAGENGINE_NAMESPACE}
 )
 RESERVED_SELECTOR_PREFIX: Final = "karpenter.kaito.sh/"
+SERVICE_NAME: Final = "[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
+"""What a Workspace may be called, for its Service has its name: RFC 1035, since a Service may begin
+with a digit only from Kubernetes 1.36 on."""
 
 # On claims, written by the workspace controller.
 SLOT: Final = "kaito.sh/slot"
@@ -31,6 +34,9 @@ CREATION_TIMESTAMP: Final = "kaito.sh/creation-timestamp"
 
 # On existing nodes that a Workspace has taken, written by the workspace controller: its UID.
 RESERVED_FOR: Final = "kaito.sh/reserved-for"
+
+RESERVED_SELECTOR: Final = RESERVED_SELECTOR_KEYS | {SLOT, RESERVED_FOR}
+"""Keys, beside those with the prefix, that no selector may use: the controller sets them itself."""
 
 # On Workspaces, by the person.
 ENABLE_LOAD_BALANCER: Final = "kaito.sh/enablelb"

@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from controlkit.crdgen import map_list, open_object, rules
+from controlkit.crdgen import map_list, open_object
 from controlkit.kube.objects import ApiModel, Condition, KubeObject, Resource, Time
+from gpuapis import workspace_rules as rules
 
 GROUP = "kaito.sh"
 
@@ -24,16 +25,20 @@ OpenObject = Annotated[dict[str, Any], open_object()]
 class LabelSelectorRequirement(ApiModel):
     """One condition on a node label."""
 
+    model_config = ConfigDict(json_schema_extra=rules.REQUIREMENT)
+
     key: LabelKey
     """The label's key."""
     operator: Annotated[str, Field(max_length=16)]
-    """`In`, `NotIn`, `Exists` or `DoesNotExist`. `In` is honoured when nodes are chosen."""
+    """`In`: a new node must be given a label that fits."""
     values: Annotated[tuple[Word, ...], Field(max_length=64)] = ()
-    """The values that `In` and `NotIn` compare with."""
+    """The one value that the label has."""
 
 
 class LabelSelector(ApiModel):
     """Which nodes may be used; the labels are also put on every node made for the Workspace."""
+
+    model_config = ConfigDict(json_schema_extra=rules.SELECTOR)
 
     match_labels: Annotated[dict[LabelKey, Word], Field(max_length=32)] = {}
     """Labels that a node must carry, with these values."""
@@ -44,21 +49,7 @@ class LabelSelector(ApiModel):
 class ResourceSpec(ApiModel):
     """The GPU machines a Workspace asks for."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                (
-                    "has(self.instanceType) == has(oldSelf.instanceType) && "
-                    "(!has(self.instanceType) || self.instanceType == oldSelf.instanceType)"
-                ),
-                "instanceType cannot change: delete the Workspace and apply it with the new size",
-            ),
-            (
-                "self.labelSelector == oldSelf.labelSelector",
-                "labelSelector cannot change: delete the Workspace and apply it with the new one",
-            ),
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=rules.RESOURCE)
 
     count: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many machines; the model runs on all of them."""
@@ -85,6 +76,8 @@ class PresetOptions(ApiModel):
 class PresetSpec(ApiModel):
     """A model we know how to run."""
 
+    model_config = ConfigDict(json_schema_extra=rules.PRESET)
+
     name: Annotated[str, Field(max_length=128)]
     """The preset's name, such as `phi-3-mini-128k-instruct`."""
     access_mode: Literal["public", "private"] = "public"
@@ -94,29 +87,41 @@ class PresetSpec(ApiModel):
     """Image and secrets of a private or gated model."""
 
 
-class DataSource(ApiModel):
-    """Where data comes from: exactly one of `urls`, `volumeSource`, `image`.
-
-    An adapter comes from exactly one of `image`, `volumeSource`, `workspace`.
-    """
+class Source(ApiModel):
+    """Where something comes from."""
 
     name: Name | None = None
-    """A name for the data; for an adapter, the name that requests use."""
+    """A name for it; for an adapter, the name that requests use."""
     urls: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
-    """Files to download over http or https."""
+    """Files to download over http or https; for training data only."""
     volume_source: OpenObject | None = None
-    """A Kubernetes volume that holds the data."""
+    """A Kubernetes volume that holds it."""
     image: Image | None = None
-    """A container image that holds the data under `/data`."""
+    """A container image that holds it under `/data`."""
     image_pull_secrets: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
     """Secrets that may pull `image`."""
+
+
+class DataSource(Source):
+    """Where training data comes from: exactly one of `urls`, `volumeSource` and `image`."""
+
+    model_config = ConfigDict(json_schema_extra=rules.SOURCE)
+
+
+class AdapterSource(Source):
+    """Where an adapter comes from: exactly one of `image`, `volumeSource` and `workspace`."""
+
+    model_config = ConfigDict(json_schema_extra=rules.ADAPTER_SOURCE)
+
     workspace: Word | None = None
-    """A tuning Workspace of the same namespace, for an adapter: the image that it has pushed, by
-    its digest. The model waits until that Workspace has succeeded."""
+    """A tuning Workspace of the same namespace: the image that it has pushed is used, by its
+    digest. The model waits until that Workspace has succeeded."""
 
 
 class DataDestination(ApiModel):
-    """Where a result goes: exactly one of `volumeSource`, `image`."""
+    """Where a result goes: exactly one of `volumeSource` and `image`."""
+
+    model_config = ConfigDict(json_schema_extra=rules.DESTINATION)
 
     volume_source: OpenObject | None = None
     """A Kubernetes volume that receives the result."""
@@ -129,7 +134,9 @@ class DataDestination(ApiModel):
 class AdapterSpec(ApiModel):
     """A fine-tuned adapter, loaded beside the preset's weights."""
 
-    source: DataSource | None = None
+    model_config = ConfigDict(json_schema_extra=rules.ADAPTER)
+
+    source: AdapterSource | None = None
     """Where the adapter comes from."""
     strength: Annotated[str, Field(max_length=16)] | None = None
     """How strongly it counts, from 0 to 1; 1.0 when left out."""
@@ -138,27 +145,15 @@ class AdapterSpec(ApiModel):
 class InferenceSpec(ApiModel):
     """A model to serve: a preset, or a pod template of your own."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "has(self.preset) != has(self.template)",
-                "inference takes exactly one of preset and template",
-            ),
-            (
-                (
-                    "has(self.preset) == has(oldSelf.preset) && "
-                    "(!has(self.preset) || self.preset == oldSelf.preset)"
-                ),
-                "inference.preset cannot change: delete the Workspace and apply it anew",
-            ),
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=rules.INFERENCE)
 
     preset: PresetSpec | None = None
     """The model to serve, by preset."""
     template: OpenObject | None = None
     """A pod template (PodTemplateSpec) of your own, in place of a preset."""
-    adapters: Annotated[tuple[AdapterSpec, ...], Field(max_length=64)] = ()
+    adapters: Annotated[
+        tuple[AdapterSpec, ...], Field(max_length=64, json_schema_extra=rules.ADAPTERS)
+    ] = ()
     """Fine-tuned adapters to load; at most 10."""
     config: Name | None = None
     """A ConfigMap with the key `inference_config.yaml`: settings of the model server."""
@@ -166,6 +161,8 @@ class InferenceSpec(ApiModel):
 
 class TuningSpec(ApiModel):
     """A fine-tuning task: a preset, a method, data in, an adapter out."""
+
+    model_config = ConfigDict(json_schema_extra=rules.TUNING)
 
     preset: PresetSpec | None = None
     """The model to tune."""
@@ -305,22 +302,7 @@ class WorkspaceStatus(ApiModel):
 class Workspace(KubeObject):
     """A model served, or fine-tuned, on GPU machines that are made for it."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "has(self.inference) || has(self.tuning)",
-                "give inference or tuning: both are absent",
-            ),
-            (
-                "!(has(self.inference) && has(self.tuning))",
-                "give inference or tuning, not both: use one Workspace for each",
-            ),
-            (
-                "has(self.inference) == has(oldSelf.inference)",
-                "inference cannot be added or removed: delete the Workspace and apply it anew",
-            ),
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=rules.WORKSPACE)
     RESOURCE: ClassVar[Resource] = Resource(
         group=GROUP, version="v1alpha1", plural="workspaces", kind="Workspace", namespaced=True
     )

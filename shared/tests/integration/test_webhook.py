@@ -28,7 +28,7 @@ class ConfigMap(KubeObject):
     RESOURCE: ClassVar[Resource] = Resource("", "v1", "configmaps", "ConfigMap")
 
 
-def judge(request: AdmissionRequest) -> Verdict:
+async def judge(request: AdmissionRequest) -> Verdict:
     data = (request.object or {}).get("data") or {}
     if data.get("colour") == "grey":
         return Verdict(False, "colour grey is not allowed; choose red, green or blue")

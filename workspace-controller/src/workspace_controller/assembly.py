@@ -30,6 +30,7 @@ from workspace_controller.tuning.execute import RunWriter
 from workspace_controller.tuning.observe import RunObserver
 from workspace_controller.tuning.progress import Heard, ProgressPoller
 from workspace_controller.webhooks.app import admission_app
+from workspace_controller.webhooks.configs import ConfigReader
 from workspace_controller.webhooks.review import Judge
 from workspace_controller.workspaces.child_writer import ChildWriter
 from workspace_controller.workspaces.controller import WorkspacePass, watch_everything
@@ -54,7 +55,12 @@ async def run(settings: Settings) -> int:
 
 
 def _manager(settings: Settings, client: KubeClient) -> Manager:
-    knowledge = Knowledge(catalog(), sku_table(settings.cloud), byo=settings.claims == "byo")
+    knowledge = Knowledge(
+        catalog(),
+        sku_table(settings.cloud),
+        byo=settings.claims == "byo",
+        private_urls=settings.private_data_urls,
+    )
     leader = None
     if settings.leader_elect:
         leader = LeaderElector(
@@ -165,7 +171,7 @@ def _webhook(
         ip_addresses=addresses,
         webhook_configuration=settings.webhook_configuration,
     )
-    app = admission_app(Judge(knowledge, _today))
+    app = admission_app(Judge(knowledge, _today, ConfigReader(client)))
 
     async def listen() -> None:
         await serve(app, host="", port=settings.webhook_port, ssl_context=certificate.ssl_context)

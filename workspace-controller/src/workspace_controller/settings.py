@@ -183,6 +183,10 @@ class Settings(BaseModel):
     known; empty for the cloud's own."""
     node_class_name: Annotated[str, Name("--node-class-name", "NODE_CLASS_NAME")] = ""
     """Name of that NodeClass; empty for the cloud's own."""
+    private_data_urls: Annotated[
+        bool, Name("--allow-private-data-urls", "ALLOW_PRIVATE_DATA_URLS")
+    ] = False
+    """Let tuning.input.urls name private addresses."""
     feature_gates: Annotated[
         dict[str, bool], BeforeValidator(_gates), Name("--feature-gates", "FEATURE_GATES")
     ] = {}

@@ -15,8 +15,8 @@ from workspace_controller.manifests.model import Model, ModelSource
 from workspace_controller.manifests.service import headless_service, service, service_digest
 from workspace_controller.manifests.workload import workload, workload_digest
 from workspace_controller.presets.catalog import catalog
+from workspace_controller.rules.check import findings
 from workspace_controller.skus.table import sku_table
-from workspace_controller.webhooks.rules import problems
 from workspace_controller.workspaces.target import Knowledge
 
 FOLDER = Path(__file__).parent
@@ -303,4 +303,4 @@ def test_building_twice_changes_nothing() -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_example_is_admitted_and_served(path: Path) -> None:
     example = Workspace.model_validate(yaml.safe_load(path.read_text()))
-    assert problems(example, Knowledge(catalog(), sku_table("azure")), date(2026, 11, 24)) == []
+    assert findings(example, Knowledge(catalog(), sku_table("azure")), date(2026, 11, 24)) == []

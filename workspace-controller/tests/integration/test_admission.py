@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from admission_cases.builders import adapter
 from workspace_world import Bench, ControllerProcess
 
 from controlkit.errors import ControlError
@@ -33,14 +34,20 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "count zero": ({"resource": resource(count=0)}, "resource.count"),
     "count negative": ({"resource": resource(count=-1)}, "resource.count"),
-    "empty selector": ({"resource": resource(labelSelector={})}, "at least one label"),
+    "empty selector": (
+        {"resource": resource(labelSelector={})},
+        "resource.labelSelector: Required value: labelSelector is empty",
+    ),
     "no selector": ({"resource": {"instanceType": SIZE}}, "labelSelector"),
     "preset and template": (
         {"inference": preset() | TEMPLATE},
         "exactly one of preset and template",
     ),
     "neither preset nor template": ({"inference": {}}, "exactly one of preset and template"),
-    "neither inference nor tuning": ({"inference": None}, "give inference or tuning"),
+    "neither inference nor tuning": (
+        {"inference": None},
+        "inference: Required value: say what to do",
+    ),
     "reserved label": (
         {"resource": resource(labelSelector={"matchLabels": {labels.WORKSPACE: "other"}})},
         "which the controller sets itself",
@@ -52,10 +59,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
             "inference": None,
             "tuning": {"preset": {"name": "phi-3-mini-4k-instruct"}, "input": {}, "output": {}},
         },
-        "tuning is not served by this version",
+        "tuning.method: Required value",
     ),
     "too many adapters": (
-        {"inference": preset() | {"adapters": [{"source": {"name": f"a{n}"}} for n in range(11)]}},
+        {"inference": preset() | {"adapters": [adapter(f"a{n}") for n in range(11)]}},
         "at most 10",
     ),
     "too small": (
@@ -67,8 +74,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "resource.instanceType is empty",
     ),
     "template without containers": (
-        {"inference": {"template": {"spec": {}}}},
-        "inference.template.spec.containers",
+        {"inference": {"template": {"spec": {"containers": []}}}},
+        "inference.template.spec.containers has 0 entries; at least 1 is needed",
     ),
 }
 

@@ -1,370 +1,22 @@
-"""The admission rules and the verdicts that follow from them."""
+"""The verdicts that follow from the rules: on creation, on updates, and on what is no object."""
 
-from datetime import date
 from typing import Any
 
 import pytest
+from admission_cases import TODAY, config, knowledge, manifest, tuning, workspace
+from admission_cases.builders import FALCON, TEMPLATE, adapter, adapters
 
 from controlkit.admission import AdmissionRequest
+from controlkit.kube.objects import Key
 from gpuapis import labels
-from gpuapis.workspace import Workspace
-from workspace_controller.presets.catalog import Catalog, catalog
+from workspace_controller.presets.catalog import Catalog
+from workspace_controller.rules.configs import ConfigRead
 from workspace_controller.skus.table import sku_table
 from workspace_controller.webhooks.review import Judge, review
 from workspace_controller.workspaces.target import Knowledge
 
-TODAY = date(2026, 11, 24)
-KNOWLEDGE = Knowledge(catalog(), sku_table("azure"))
-PHI = {"preset": {"name": "phi-3-mini-128k-instruct"}}
-FALCON = {"preset": {"name": "falcon-7b"}}
-TEMPLATE = {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}
-TUNING = {"preset": {"name": "falcon-7b"}, "input": {}, "output": {}}
-SIZE = "Standard_NC24ads_A100_v4"
-LLAMA = "llama-3.3-70b-instruct"
-TOKEN = {"modelAccessSecret": "hub-token"}
-
-
-def manifest(
-    *,
-    name: str = "w",
-    notes: dict[str, str] | None = None,
-    selector: dict[str, Any] | None = None,
-    size: str | None = SIZE,
-    inference: dict[str, Any] | None = PHI,
-    **more: Any,
-) -> dict[str, Any]:
-    resource: dict[str, Any] = {"labelSelector": selector or {"matchLabels": {"apps": "x"}}}
-    if size is not None:
-        resource["instanceType"] = size
-    found = {
-        "metadata": {"name": name, "namespace": "n", "annotations": notes or {}},
-        "resource": resource | more.pop("resource", {}),
-        **more,
-    }
-    return found if inference is None else found | {"inference": inference}
-
-
-def workspace(**facts: Any) -> Workspace:
-    return Workspace.model_validate(manifest(**facts))
-
-
-def preset(name: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"preset": {"name": name, "presetOptions": options or {}}}
-
-
-def adapters(*sources: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"adapters": [{"source": source, **more} for source in sources]}
-
-
-def spec(**changes: Any) -> dict[str, Any]:
-    """A Workspace with a template whose pod spec is changed."""
-    sound = {"containers": [{"name": "a", "image": "b"}]}
-    return {"inference": {"template": {"spec": sound | changes}}}
-
-
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "a-name-with-dots": ({"name": "a.b"}, "metadata.name 'a.b'"),
-    "a-name-that-no-service-can-have": ({"name": "7b-chat"}, "beginning with a letter"),
-    "a-name-that-ends-badly": ({"name": "chat-"}, "ending with a letter or digit"),
-    "a-name-too-long": ({"name": "a" * 64}, "at most 63 characters"),
-    "an-image-family": (
-        {"notes": {labels.NODE_IMAGE_FAMILY: "windows"}},
-        "'windows'; allowed: azurelinux, ubuntu",
-    ),
-    "a-reserved-key": (
-        {"selector": {"matchLabels": {labels.WORKSPACE: "x"}}},
-        "uses kaito.sh/workspace, which the controller sets itself",
-    ),
-    "a-reserved-key-in-an-expression": (
-        {
-            "selector": {
-                "matchExpressions": [
-                    {"key": "karpenter.kaito.sh/x", "operator": "In", "values": ["1"]}
-                ]
-            }
-        },
-        "karpenter.kaito.sh/x",
-    ),
-    "a-label-that-a-kubelet-sets": (
-        {"selector": {"matchLabels": {"kubernetes.io/hostname": "x"}}},
-        "uses kubernetes.io/hostname, which a new node cannot be given",
-    ),
-    "the-instance-type-as-a-label": (
-        {"selector": {"matchLabels": {"node.kubernetes.io/instance-type": "Standard_NC6s_v3"}}},
-        "uses node.kubernetes.io/instance-type, which a new node cannot be given",
-    ),
-    "a-label-of-the-provisioner": (
-        {"selector": {"matchLabels": {"karpenter.sh/provisioner-name": "foo"}}},
-        "uses karpenter.sh/provisioner-name, which a new node cannot be given",
-    ),
-    "a-label-of-aks": (
-        {"selector": {"matchLabels": {"agentpool": "x", "kubernetes.azure.com/x": "y"}}},
-        "uses agentpool, kubernetes.azure.com/x, which a new node cannot be given",
-    ),
-    "a-malformed-key": (
-        {"selector": {"matchLabels": {"a b": "x"}}},
-        "key 'a b' is no label key",
-    ),
-    "a-malformed-value": (
-        {"selector": {"matchLabels": {"apps": "x y"}}},
-        "value 'x y' of 'apps' is no label value",
-    ),
-    "an-empty-selector": ({"selector": {"matchLabels": {}}}, "resource.labelSelector is empty"),
-    "both-kinds-of-work": ({"tuning": TUNING}, "inference and tuning are both given"),
-    "tuning": ({"inference": None, "tuning": TUNING}, "tuning.method is None"),
-    "no-work": ({"inference": None}, "inference is missing"),
-    "preset-and-template": ({"inference": PHI | TEMPLATE}, "both of them is given"),
-    "neither": ({"inference": {}}, "neither of them is given"),
-    "an-unknown-preset": ({"inference": {"preset": {"name": "falcon"}}}, "Did you mean falcon-7b"),
-    "a-private-preset-without-image": (
-        {"inference": {"preset": {"name": "falcon-7b", "accessMode": "private"}}},
-        "presetOptions.image is empty",
-    ),
-    "a-config-for-a-template": (
-        {"inference": TEMPLATE | {"config": "c"}},
-        "inference.config is for presets",
-    ),
-    "adapters-for-a-template": (
-        {"inference": TEMPLATE | adapters({"name": "a", "image": "b"})},
-        "inference.adapters is for presets",
-    ),
-    "an-adapter-without-a-source": (
-        {"inference": PHI | {"adapters": [{}]}},
-        "inference.adapters[0].source is missing",
-    ),
-    "an-adapter-without-a-name": (
-        {"inference": PHI | adapters({"image": "b"})},
-        "inference.adapters[0].source.name '' names a folder and a container",
-    ),
-    "an-adapter-with-capitals": (
-        {"inference": PHI | adapters({"name": "Chatty", "image": "b"})},
-        "'Chatty' names a folder and a container",
-    ),
-    "an-adapter-with-nothing-in-it": (
-        {"inference": PHI | adapters({"name": "a", "image": "b"}, {"name": "c"})},
-        "source takes exactly one of image, volumeSource, workspace; given: none of them",
-    ),
-    "an-adapter-from-two-places": (
-        {"inference": PHI | adapters({"name": "a", "image": "b", "volumeSource": {}})},
-        "source takes exactly one of image, volumeSource, workspace; given: image, volumeSource",
-    ),
-    "an-adapter-from-a-url": (
-        {"inference": PHI | adapters({"name": "a", "urls": ["https://example.com/a"]})},
-        "inference.adapters[0].source.urls is for training data",
-    ),
-    "two-adapters-of-one-name": (
-        {"inference": PHI | adapters(*[{"name": "a", "image": "b"}] * 2)},
-        "inference.adapters[1].source.name 'a' is given twice",
-    ),
-    **{
-        f"a-strength-of-{strength}": (
-            {"inference": PHI | adapters({"name": "a", "image": "b"}, strength=strength)},
-            f"inference.adapters[0].strength '{strength}' is not a number from 0 to 1",
-        )
-        for strength in ("1.5", "-0.1", "half", "nan", "1e-1")
-    },
-    "an-upgrade-to-no-tag": (
-        {"notes": {labels.UPGRADE_TO_VERSION: "0.2.0 please"}},
-        "annotation kaito.sh/upgrade-to-version '0.2.0 please' is no image tag",
-    ),
-    "eleven-adapters": (
-        {"inference": PHI | adapters(*({"name": f"a{n}", "image": "b"} for n in range(11)))},
-        "has 11 entries; at most 10",
-    ),
-    "a-size-that-is-none": ({"size": "A100"}, "resource.instanceType 'A100' is not a GPU size"),
-    "a-size-too-small": (
-        {"size": "Standard_NV6ads_A10_v5"},
-        (
-            "has room for 2.4 GiB beside the engine and a context of 2048 tokens. Sizes that fit: "
-            "Standard_NC4as_T4_v3"
-        ),
-    ),
-    "too-few-nodes-for-one-copy": (
-        {"size": SIZE, "inference": preset(LLAMA, TOKEN), "resource": {"count": 2}},
-        (
-            "it fits when spread over 3 of them: set resource.count. Sizes that fit: "
-            "Standard_NC40ads_H100_v5"
-        ),
-    ),
-    "a-size-that-is-too-small-for-that-engine": (
-        {
-            "size": "Standard_NC4as_T4_v3",
-            "inference": preset("mistral-7b"),
-            "notes": {labels.RUNTIME: "vllm"},
-        },
-        "it fits with the annotation kaito.sh/runtime: transformers",
-    ),
-    "a-gated-preset-without-token": (
-        {"size": None, "inference": preset(LLAMA)},
-        "modelAccessSecret is empty, and the hub gives out meta-llama/Llama-3.3-70B-Instruct",
-    ),
-    "a-private-preset-that-is-called-public": (
-        {"size": None, "inference": preset("llama-2-7b")},
-        "accessMode is 'public', and llama-2-7b may not be downloaded by everybody",
-    ),
-    "a-size-without-nvidia": ({"size": "Standard_NG32ads_V620_v1"}, "needs NVIDIA"),
-    "a-template-without-size": ({"inference": TEMPLATE, "size": None}, "instanceType is empty"),
-    "a-template-without-an-image": (
-        spec(containers=[{"name": "a"}]),
-        "inference.template.spec.containers.0.image",
-    ),
-    "a-template-with-an-empty-image": (
-        spec(containers=[{"name": "a", "image": ""}]),
-        "inference.template.spec.containers.0.image",
-    ),
-    "a-template-with-a-bad-name": (
-        spec(containers=[{"name": "A_b", "image": "b"}]),
-        "inference.template.spec.containers.0.name",
-    ),
-    "a-template-that-never-restarts": (
-        spec(restartPolicy="Never"),
-        "inference.template.spec.restartPolicy: Input should be 'Always'",
-    ),
-    "a-template-that-ends-by-itself": (
-        spec(activeDeadlineSeconds=60),
-        "inference.template.spec.activeDeadlineSeconds",
-    ),
-    "a-template-with-a-bad-init-container": (
-        spec(initContainers=[{"name": "i"}]),
-        "inference.template.spec.initContainers.0.image",
-    ),
-    "a-template-with-a-name-twice": (
-        spec(initContainers=[{"name": "a", "image": "b"}]),
-        "the name 'a' is given twice",
-    ),
-    "a-template-that-mounts-nothing": (
-        spec(
-            containers=[{"name": "a", "image": "b", "volumeMounts": [{"name": "data"}]}],
-            volumes=[{"name": "date"}],
-        ),
-        "container a mounts the volume 'data'",
-    ),
-    "a-template-without-containers": (
-        {"inference": {"template": {"spec": {}}}},
-        "inference.template.spec.containers",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_refused_on_creation(case: str) -> None:
-    facts, words = REFUSED[case]
-    verdict = review(None, workspace(**facts), KNOWLEDGE, TODAY)
-    assert not verdict.allowed
-    assert words in verdict.message
-
-
-ALLOWED: dict[str, dict[str, Any]] = {
-    "a-preset": {},
-    "a-preset-without-size": {"size": None},
-    "a-template": {"inference": TEMPLATE},
-    "a-template-with-a-volume": spec(
-        containers=[
-            {"name": "a", "image": "b", "volumeMounts": [{"name": "d", "mountPath": "/d"}]}
-        ],
-        volumes=[{"name": "d", "emptyDir": {}}],
-        restartPolicy="Always",
-    ),
-    "a-private-preset": {
-        "inference": {
-            "preset": {
-                "name": "falcon-7b",
-                "accessMode": "private",
-                "presetOptions": {"image": "example.com/x:1"},
-            }
-        }
-    },
-    "a-gated-preset-with-a-token": {"size": None, "inference": preset(LLAMA, TOKEN)},
-    "a-gated-preset-in-an-image-of-ones-own": {
-        "size": None,
-        "inference": {
-            "preset": {
-                "name": LLAMA,
-                "accessMode": "private",
-                "presetOptions": {"image": "example.com/llama:1"},
-            }
-        },
-    },
-    "one-copy-over-as-many-nodes-as-it-takes": {
-        "inference": preset(LLAMA, TOKEN),
-        "resource": {"count": 3},
-    },
-    "a-name-of-later-releases": {"inference": preset("microsoft/Phi-4-mini-instruct")},
-    "an-expression": {
-        "selector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["1"]}]}
-    },
-    "an-image-family": {"notes": {labels.NODE_IMAGE_FAMILY: " Ubuntu"}},
-    "a-load-balancer": {"notes": {labels.ENABLE_LOAD_BALANCER: "True"}},
-    "the-only-runtime": {"notes": {labels.RUNTIME: "transformers"}},
-}
-
-
-@pytest.mark.parametrize("case", ALLOWED)
-def test_allowed_on_creation_without_a_word(case: str) -> None:
-    verdict = review(None, workspace(**ALLOWED[case]), KNOWLEDGE, TODAY)
-    assert (verdict.allowed, verdict.message, verdict.warnings) == (True, "", ())
-
-
-WARNED: dict[str, tuple[dict[str, Any], str]] = {
-    "a-retired-size": (
-        {"size": "Standard_NC6s_v3"},
-        (
-            "was retired on 2025-09-30: the cloud may refuse to make new ones; Standard_NC4as_T4_v3 "
-            "(1 x T4, 16 GiB each) is the cheapest in service that offers as much"
-        ),
-    ),
-    "a-gpu-that-is-too-old": (
-        {"size": "Standard_NC6s_v3"},
-        "the V100 of Standard_NC6s_v3 has compute capability 7.0, and the runtime's CUDA 13",
-    ),
-    "an-alias": ({"size": "Standard_ND96asr_A100_v4"}, "say Standard_ND96asr_v4"),
-    "an-arm-machine": (
-        {"size": "Standard_ND128isr_NDR_GB200_v6"},
-        "has an Arm CPU, and the runtime image is built for x86-64",
-    ),
-    "a-size-that-nobody-measured": (
-        {"size": "standard_nc8ads_a10_v4"},
-        "resource.instanceType Standard_NC8ads_A10_v4 is known, but no source says",
-    ),
-    "an-emulated-format": (
-        {"size": "Standard_NC4as_T4_v3", "inference": FALCON},
-        "no native bfloat16",
-    ),
-    "a-size-that-we-do-not-know": (
-        {"size": "Standard_NC6sv3"},
-        "is not in our table, so its GPUs are not checked; did you mean Standard_NC6s_v3?",
-    ),
-    "a-size-like-no-other": ({"size": "Standard_N"}, "is not in our table"),
-    "a-bypassed-check": (
-        {"size": "Standard_NV6ads_A10_v5", "notes": {labels.BYPASS_RESOURCE_CHECKS: "true"}},
-        "take 7.3 GiB of GPU memory",
-    ),
-    "a-load-balancer-misspelt": ({"notes": {labels.ENABLE_LOAD_BALANCER: "true"}}, "only True"),
-    "another-runtime": ({"notes": {labels.RUNTIME: "onnx"}}, "'onnx' and has no effect"),
-    "an-image-for-a-public-preset": (
-        {
-            "inference": {
-                "preset": {"name": "falcon-7b", "presetOptions": {"image": "example.com/x:1"}}
-            }
-        },
-        "although accessMode is public",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", WARNED)
-def test_allowed_with_a_warning(case: str) -> None:
-    facts, words = WARNED[case]
-    verdict = review(None, workspace(**facts), KNOWLEDGE, TODAY)
-    assert verdict.allowed, verdict.message
-    assert words in "; ".join(verdict.warnings)
-
-
-def test_a_size_to_be_retired_is_announced() -> None:
-    early = date(2025, 1, 1)
-    verdict = review(None, workspace(size="Standard_NC6s_v3"), KNOWLEDGE, early)
-    assert "will be retired on 2025-09-30" in "; ".join(verdict.warnings)
-
+KNOWLEDGE = knowledge()
+TUNING = tuning()["tuning"]
 
 UPDATES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "another-count": ({}, {"resource": {"count": 3}}, ""),
@@ -390,6 +42,59 @@ UPDATES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"inference": TEMPLATE},
         {"inference": {"template": {"spec": {"containers": []}}}},
         "inference.template.spec.containers",
+    ),
+    "another-adapter": (
+        adapters(adapter("a")),
+        adapters(adapter("a"), adapter("b", strength="0.5")),
+        "",
+    ),
+    "a-broken-adapter-beside-a-sound-one": (
+        adapters(adapter("a")),
+        adapters(adapter("a"), adapter("B")),
+        "inference.adapters[1].source.name 'B' cannot name an adapter",
+    ),
+    "a-sound-adapter-beside-a-broken-one": (
+        adapters(adapter("A")),
+        adapters(adapter("b"), adapter("A")),
+        "",
+    ),
+    "a-second-adapter-as-broken-as-the-first": (
+        adapters({}),
+        adapters({}, {}),
+        "inference.adapters[1].source is missing",
+    ),
+    "a-broken-adapter-mended-in-part": (
+        adapters(adapter("A", strength="2")),
+        adapters(adapter("A", strength="1")),
+        "",
+    ),
+    "other-data": (tuning(), tuning(input={"urls": ["https://example.com/b"]}), ""),
+    "broken-data": (tuning(), tuning(input={"urls": ["b"]}), "tuning.input.urls[0] 'b' is no URL"),
+    "another-place-for-the-result": (
+        tuning(),
+        tuning(output={"image": "example.com/b", "imagePushSecret": "s"}),
+        "",
+    ),
+    "the-method-in-another-case": (tuning(method="qlora"), tuning(method="QLoRA"), ""),
+    "another-method": (
+        tuning(method="qlora"),
+        tuning(method="lora"),
+        "tuning.method cannot change from 'qlora' to 'lora'",
+    ),
+    "another-model-to-tune": (
+        tuning(),
+        tuning(preset={"name": "phi-3-mini-4k-instruct"}),
+        "tuning.preset cannot change",
+    ),
+    "another-name-of-the-data": (
+        tuning(input={"name": "a", "urls": ["https://example.com/b"]}),
+        tuning(input={"name": "b", "urls": ["https://example.com/b"]}),
+        "tuning.input.name cannot change from 'a' to 'b'",
+    ),
+    "two-machines-for-a-tuning": (
+        tuning(),
+        tuning() | {"resource": {"count": 2}},
+        "resource.count is 2, and a fine-tuning runs on one machine",
     ),
     "tuning-for-inference": (
         {},
@@ -432,12 +137,16 @@ def test_what_is_being_deleted_passes() -> None:
 def request(**facts: Any) -> AdmissionRequest:
     kind = {"group": "kaito.sh", "version": "v1alpha1", "kind": "Workspace"}
     return AdmissionRequest.model_validate(
-        {"uid": "1", "kind": kind, "operation": "CREATE", **facts}
+        {"uid": "1", "kind": kind, "operation": "CREATE", "namespace": "n", **facts}
     )
 
 
-def judge(asked: AdmissionRequest) -> tuple[bool, str]:
-    verdict = Judge(KNOWLEDGE, lambda: TODAY)(asked)
+async def judge(asked: AdmissionRequest, there: ConfigRead | None = None) -> tuple[bool, str]:
+    async def read(key: Key) -> ConfigRead:
+        assert key.namespace == "n"
+        return there or ConfigRead(key.name)
+
+    verdict = await Judge(KNOWLEDGE, lambda: TODAY, read)(asked)
     return verdict.allowed, verdict.message
 
 
@@ -457,11 +166,43 @@ LEAVING = BAD | {"metadata": BAD["metadata"] | {"deletionTimestamp": "2026-01-01
         (request(oldObject=BAD, operation="DELETE"), True),
     ],
 )
-def test_requests_are_judged(asked: AdmissionRequest, allowed: bool) -> None:
-    assert judge(asked)[0] == allowed
+async def test_requests_are_judged(asked: AdmissionRequest, allowed: bool) -> None:
+    assert (await judge(asked))[0] == allowed
 
 
-def test_an_object_that_cannot_be_read_is_refused_with_the_field() -> None:
-    allowed, message = judge(request(object=manifest(resource={"count": "many"})))
+async def test_an_object_that_cannot_be_read_is_refused_with_the_field() -> None:
+    allowed, message = await judge(request(object=manifest(resource={"count": "many"})))
     assert not allowed
-    assert message.startswith("resource.count: ")
+    assert message == "resource.count is 'many'; it must be a whole number"
+
+
+async def test_the_configuration_that_a_new_object_names_is_read() -> None:
+    asked = request(object=manifest(**tuning(config="settings")))
+    allowed, message = await judge(asked)
+    assert not allowed
+    assert "tuning.config 'settings' names a ConfigMap that is not in" in message
+    sound = config("training_config: {QuantizationConfig: {load_in_4bit: true}}")
+    assert await judge(asked, sound) == (True, "")
+
+
+async def test_a_configuration_named_before_is_not_held_against_an_update() -> None:
+    before = manifest(**tuning(config="gone"))
+    after = manifest(**tuning(config="gone", input={"urls": ["https://example.com/b"]}))
+    asked = request(object=after, oldObject=before, operation="UPDATE")
+    assert await judge(asked) == (True, "")
+    other = manifest(**tuning(config="other"))
+    allowed, message = await judge(request(object=other, oldObject=before, operation="UPDATE"))
+    assert (allowed, "'other' names a ConfigMap" in message) == (False, True)
+
+
+async def test_metadata_of_an_object_that_cannot_be_read_may_change() -> None:
+    unreadable = manifest(resource={"count": "many"})
+    marked = unreadable | {"metadata": {"name": "w", "finalizers": []}}
+    asked = request(object=marked, oldObject=unreadable, operation="UPDATE")
+    assert await judge(asked) == (True, "")
+
+
+async def test_an_object_that_could_not_be_read_before_can_be_mended() -> None:
+    unreadable = manifest(resource={"count": "many"})
+    asked = request(object=manifest(), oldObject=unreadable, operation="UPDATE")
+    assert await judge(asked) == (True, "")

@@ -175,7 +175,7 @@ PROBLEMS: dict[str, tuple[Workspace, dict[str, Any], str, str]] = {
         workspace(inference={"template": {"spec": {"containers": [{"image": "b"}]}}}),
         {},
         "TemplateRejected",
-        "inference.template.spec.containers.0.name",
+        "inference.template.spec.containers[0].name",
     ),
     "a-size-of-another-cloud": (
         workspace("p4d.24xlarge"),

@@ -35,10 +35,18 @@ def test_results_go_where_the_configuration_says(text: str, method: str, folder:
     [
         (None, "lora", "it has no key training_config.yaml"),
         ("a: [", "lora", "is no YAML"),
-        ("[1, 2]", "lora", "no map under its top key training_config"),
-        ("training_config:", "lora", "no map under its top key training_config"),
-        ("training_config: {Lora: {}}", "lora", "training_config.Lora is no section; allowed"),
-        ("training_config: {LoraConfig: 8}", "lora", "training_config.LoraConfig is no map"),
+        ("[1, 2]", "lora", "training_config.yaml must hold a map"),
+        ("training_config:", "lora", "must hold a map under its top key training_config"),
+        (
+            "training_config: {Lora: {}}",
+            "lora",
+            "training_config.Lora is no section. Did you mean LoraConfig? Allowed",
+        ),
+        (
+            "training_config: {LoraConfig: 8}",
+            "lora",
+            "training_config.LoraConfig is 8; it must be a map",
+        ),
         (
             "training_config: {QuantizationConfig: {load_in_4bit: 'yes'}}",
             "qlora",
@@ -50,8 +58,8 @@ def test_results_go_where_the_configuration_says(text: str, method: str, folder:
             "both to true",
         ),
         (QLORA, "lora", "load_in_4bit is true, which is for tuning.method qlora"),
-        (LORA, "qlora", "sets neither load_in_4bit nor load_in_8bit"),
-        (trains("{output_dir: 5}"), "lora", "output_dir is 5; allowed: a path below /mnt"),
+        (LORA, "qlora", "sets neither of load_in_4bit and load_in_8bit to true"),
+        (trains("{output_dir: 5}"), "lora", "output_dir is 5; it must be a path below /mnt"),
         (trains("{output_dir: /mnt}"), "lora", "does not lie below /mnt"),
         (trains("{output_dir: ../etc}"), "lora", "does not lie below /mnt"),
         (trains("{output_dir: /mnt/data}"), "lora", "/mnt/data, /mnt/secrets are in use"),

@@ -4,19 +4,16 @@ Invariant: an adapter is on disk before the server starts, each in a folder of i
 fetches it never holds the model's secrets, and the server never holds the registry's.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gpuapis.workspace import AdapterSpec, InferenceSpec
+from gpuapis.workspace import AdapterSpec
 from workspace_controller.manifests.secret_files import pull_secret_file, pull_secret_mounts
 
 FOLDER: Final = "/mnt/adapter"
 VOLUME: Final = "adapters"
 PULLER: Final = "puller-"
-NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,53}[a-z0-9])?")
-"""Part of a container's and a volume's name, which have 63 characters at most."""
 FULL_STRENGTH: Final = "1.0"
 
 
@@ -33,7 +30,7 @@ class Adapter:
 
 
 def adapter(spec: AdapterSpec) -> Adapter:
-    """The adapter of a spec without an `adapter_problem`."""
+    """The adapter of a spec that keeps the rules."""
     assert spec.source is not None
     return Adapter(
         name=spec.source.name or "",
@@ -42,58 +39,6 @@ def adapter(spec: AdapterSpec) -> Adapter:
         pull_secrets=spec.source.image_pull_secrets,
         volume=spec.source.volume_source,
     )
-
-
-def adapters_problem(inference: InferenceSpec) -> str | None:
-    """What keeps the adapters from being loaded, by field; None when nothing does."""
-    if inference.adapters and inference.preset is None:
-        return (
-            "inference.adapters is for presets: the server of inference.template has to load "
-            "adapters itself, from a volume of the template"
-        )
-    names: set[str] = set()
-    for number, spec in enumerate(inference.adapters):
-        field = f"inference.adapters[{number}]"
-        problem = _problem(field, spec)
-        if problem is not None:
-            return problem
-        assert spec.source is not None
-        name = spec.source.name or ""
-        if name in names:
-            return f"{field}.source.name {name!r} is given twice: each adapter needs its own name"
-        names.add(name)
-    return None
-
-
-def _problem(field: str, spec: AdapterSpec) -> str | None:
-    source = spec.source
-    if source is None:
-        return f"{field}.source is missing: give it a name, and an image, volumeSource or workspace"
-    if NAME.fullmatch(source.name or "") is None:
-        return (
-            f"{field}.source.name {source.name or ''!r} names a folder and a container, so it must "
-            "be 1 to 55 characters of a-z, 0-9 and -, beginning and ending with a letter or digit"
-        )
-    if source.urls:
-        return f"{field}.source.urls is for training data: give an image, volumeSource or workspace"
-    ways = {
-        "image": source.image,
-        "volumeSource": source.volume_source,
-        "workspace": source.workspace,
-    }
-    given = [name for name, value in ways.items() if value is not None and value != ""]
-    if len(given) != 1:
-        return (
-            f"{field}.source takes exactly one of {', '.join(ways)}; given: "
-            f"{', '.join(given) or 'none of them'}"
-        )
-    if not _is_strength(spec.strength or FULL_STRENGTH):
-        return f"{field}.strength {spec.strength!r} is not a number from 0 to 1, such as 0.5"
-    return None
-
-
-def _is_strength(text: str) -> bool:
-    return re.fullmatch(r"0?\.\d+|[01](\.\d*)?", text) is not None and 0 <= float(text) <= 1
 
 
 def server_arguments(adapters: Iterable[Adapter]) -> list[str]:

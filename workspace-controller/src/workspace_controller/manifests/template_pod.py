@@ -13,6 +13,9 @@ from pydantic import BaseModel, Field, ValidationError
 from gpuapis import labels
 from gpuapis.workspace import Workspace
 from workspace_controller.manifests.ownership import TOLERATIONS, node_terms
+from workspace_controller.reading import complaints, path
+
+FIELD: Final = ("inference", "template")
 
 MODEL_PORT: Final = 5000
 
@@ -77,30 +80,33 @@ class _Template(BaseModel):
     spec: _Spec
 
 
-def template_problem(template: dict[str, Any]) -> str | None:
-    """What keeps the template from being a pod template, by field; None when nothing does."""
+def template_problems(template: dict[str, Any]) -> list[tuple[str, str]]:
+    """All that keeps the template from being a pod template, as the field and what is wrong."""
     try:
-        _Template.model_validate(template)
+        spec = _Template.model_validate(template).spec
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in ("inference", "template", *first["loc"]))
-        return f"{where}: {first['msg']}"
-    return next(_inconsistencies(_Template.model_validate(template).spec), None)
+        return complaints(error, *FIELD)
+    return list(_inconsistencies(spec))
 
 
-def _inconsistencies(spec: _Spec) -> Iterator[str]:
+def template_problem(template: dict[str, Any]) -> str | None:
+    """The first of these problems, as a sentence; None when there is none."""
+    return next((f"{field} {said}" for field, said in template_problems(template)), None)
+
+
+def _inconsistencies(spec: _Spec) -> Iterator[tuple[str, str]]:
     """What no field shows by itself."""
     containers = (*spec.initContainers, *spec.containers)
     names = [container.name for container in containers]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"inference.template.spec.containers: the name {name!r} is given twice"
+        yield path(*FIELD, "spec", "containers"), f"give the name {name!r} twice"
     volumes = {volume.name for volume in spec.volumes}
     for container in containers:
         for mount in container.volumeMounts:
             if mount.name not in volumes:
                 yield (
-                    f"inference.template.spec: container {container.name} mounts the volume "
-                    f"{mount.name!r}, which spec.volumes does not name"
+                    path(*FIELD, "spec", "volumes"),
+                    f"do not name {mount.name!r}, which container {container.name} mounts",
                 )
 
 

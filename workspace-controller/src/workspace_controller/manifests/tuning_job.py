@@ -24,8 +24,9 @@ from workspace_controller.manifests.secret_files import (
     pull_secret_volumes,
 )
 from workspace_controller.manifests.template_pod import MODEL_PORT
-from workspace_controller.manifests.training_config import KEY, copy_name, method_of
+from workspace_controller.manifests.training_config import copy_name, method_of
 from workspace_controller.presets.catalog import Preset
+from workspace_controller.rules.training_config import KEY
 
 CONFIG: Final = "/mnt/config"
 DATA: Final = "/mnt/data"

@@ -15,8 +15,9 @@ from gpuapis.core import ConfigMap, Job
 from gpuapis.workspace import Workspace
 from workspace_controller.caches import Caches
 from workspace_controller.manifests.model import ModelSource
-from workspace_controller.manifests.training_config import KEY, TEMPLATES, config_copy, method_of
+from workspace_controller.manifests.training_config import TEMPLATES, config_copy, method_of
 from workspace_controller.manifests.tuning_job import Run, tuning_job
+from workspace_controller.rules.training_config import KEY
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.children import owner_of
 from workspace_controller.workspaces.facts import StartRun, VetRun

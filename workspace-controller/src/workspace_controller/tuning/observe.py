@@ -16,13 +16,13 @@ from gpuapis.workspace import Workspace
 from workspace_controller.caches import OWNER, Caches
 from workspace_controller.manifests.digest import digest
 from workspace_controller.manifests.training_config import (
-    KEY,
     TEMPLATES,
     UnusableConfig,
     method_of,
     output_folder,
 )
 from workspace_controller.manifests.tuning_job import asked_digest
+from workspace_controller.rules.training_config import KEY
 from workspace_controller.tuning.endings import began, ending
 from workspace_controller.tuning.facts import JobPhase, Record, Tuning, Unusable, recorded
 from workspace_controller.tuning.progress import Heard

@@ -11,11 +11,11 @@ from typing import Final
 
 from gpuapis import labels
 from gpuapis.workspace import PresetSpec, Workspace
-from workspace_controller.manifests.adapters import adapters_problem
 from workspace_controller.manifests.model_pod import wished_engine
 from workspace_controller.manifests.ownership import selector_labels
 from workspace_controller.manifests.template_pod import template_problem
 from workspace_controller.presets.catalog import Catalog, Engine, Preset
+from workspace_controller.rules.adapters import adapters_problem
 from workspace_controller.skus.choice import choose
 from workspace_controller.skus.fit import Fit, fit
 from workspace_controller.skus.table import Sku, SkuTable
@@ -58,6 +58,8 @@ class Knowledge:
     skus: SkuTable
     byo: bool = False
     """Nodes are brought by the user."""
+    private_urls: bool = False
+    """Training data may come from private addresses."""
 
 
 def resolve(workspace: Workspace, knowledge: Knowledge, today: date) -> Target | Problem:
@@ -127,7 +129,7 @@ def _parts_problem(workspace: Workspace) -> Problem | None:
     """What is wrong with the parts beside preset and template."""
     assert workspace.inference is not None
     inference = workspace.inference
-    unusable = adapters_problem(inference)
+    unusable = adapters_problem(workspace)
     if unusable is not None:
         return Problem(reasons.ADAPTER_UNUSABLE, unusable)
     if inference.config is not None and inference.preset is None:

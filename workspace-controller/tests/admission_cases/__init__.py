@@ -1,0 +1,19 @@
+"""Workspaces that keep and that break the rules of admission, for every test that needs some."""
+
+from admission_cases.broken import BROKEN, Case
+from admission_cases.builders import TODAY, config, knowledge, manifest, tuning, workspace
+from admission_cases.sound import SOUND
+from admission_cases.warned import WARNED
+
+__all__ = [
+    "BROKEN",
+    "SOUND",
+    "TODAY",
+    "WARNED",
+    "Case",
+    "config",
+    "knowledge",
+    "manifest",
+    "tuning",
+    "workspace",
+]
