@@ -37,7 +37,7 @@ class Running:
         assert list(answer.json()) == ["Result"]
         return str(answer.json()["Result"])
 
-    def metric(self, name: str, **labels: str) -> float:
+    def metric(self, name: str, /, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels."""
         families = text_string_to_metric_families(self.client.get("/metrics").text)
         samples = [sample for family in families for sample in family.samples]

@@ -10,8 +10,10 @@ def ignore(event: Event | Refused) -> None:
     del event
 
 
-def job(name: str, prompt: int = 10, new: int = 20, min_new: int = 0, **sampling: Any) -> Job:
-    request = Generation(id=name, sampling=Sampling(**sampling), prompt="text")
+def job(
+    name: str, prompt: int = 10, new: int = 20, min_new: int = 0, adapter: str = "", **sampling: Any
+) -> Job:
+    request = Generation(id=name, sampling=Sampling(**sampling), adapter=adapter, prompt="text")
     return Job(request, [1] * prompt, Budget(prompt, new, min_new), ignore)
 
 
@@ -30,10 +32,10 @@ def test_jobs_alike_run_together_in_order() -> None:
 
 
 def test_other_settings_wait_for_their_own_turn() -> None:
-    waiting = deque([job("a"), job("cold", temperature=0.5), job("b"), job("longer", min_new=3)])
+    others = [job("cold", temperature=0.5), job("longer", min_new=3), job("lora", adapter="x")]
+    waiting = deque([job("a"), *others, job("b")])
     assert take(waiting) == ["a", "b"]
-    assert take(waiting) == ["cold"]
-    assert take(waiting) == ["longer"]
+    assert [take(waiting) for _ in others] == [["cold"], ["longer"], ["lora"]]
 
 
 def test_the_longest_waiting_job_is_never_passed_over() -> None:

@@ -47,6 +47,20 @@ def test_switches_may_be_bare(given: list[str], expected: bool) -> None:
     assert read(given, {}).load_in_4bit is expected
 
 
+def test_strengths_are_given_adapter_by_adapter(tmp_path: Path) -> None:
+    flags = ["--adapter=verse=0.5", "--adapter=terse"]
+    assert read(flags, {}).adapter == {"verse": 0.5, "terse": 1.0}
+    assert read([], {"RUNTIME_ADAPTER": "verse=0.5,terse=1"}).adapter == {"verse": 0.5, "terse": 1}
+    file = tmp_path / "settings.yaml"
+    file.write_text("adapter: {verse: 0.25}")
+    assert read([f"--config_file={file}"], {}).adapter == {"verse": 0.25}
+    for wrong in ("=1", "verse=2", "verse=much", "verse=-1"):
+        with pytest.raises(StartupFailure, match="--adapter"):
+            read([f"--adapter={wrong}"], {})
+    with pytest.raises(StartupFailure, match="twice"):
+        read(["--adapter=a", "--adapter=a=1"], {})
+
+
 def test_a_model_is_named_after_its_last_part() -> None:
     assert Settings(pretrained_model_name_or_path="org/model").model_name == "model"
     assert Settings().model_name == "weights"

@@ -30,15 +30,17 @@ class Job:
         )
 
     @property
-    def settings(self) -> Sampling:
+    def settings(self) -> tuple[str, Sampling]:
         """What must be equal in one batch: all but what is watched row by row."""
-        return replace(
+        sampling = replace(
             self.request.sampling,
             max_length=None,
             max_new_tokens=None,
+            all_room=False,
             min_length=self.budget.min_new_tokens,
             stop_strings=(),
         )
+        return self.request.adapter, sampling
 
 
 def take_batch(waiting: deque[Job], *, rows: int, tokens: int) -> list[Job]:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from runtimes.engines.adapters import Adapter
 
 
 @dataclass(frozen=True)
@@ -33,3 +36,5 @@ class EngineOptions:
     max_new_tokens: int = 1024
     max_model_len: int | None = None
     threads: int | None = None
+    adapters: tuple[Adapter, ...] = ()
+    adapter_mode: Literal["merge", "select"] = "merge"

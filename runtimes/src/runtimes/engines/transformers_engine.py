@@ -5,6 +5,7 @@ while the model works; it then waits in line until the model thread takes it, al
 """
 
 import asyncio
+import importlib
 from collections import deque
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from runtimes.engines.loading import Loaded, load
 from runtimes.engines.options import EngineOptions
 from runtimes.engines.processors import cpu_limit
 from runtimes.engines.prompts import PromptReader
-from runtimes.engines.worker import Worker
+from runtimes.engines.worker import Activate, Worker
 from runtimes.failure import Exit, StartupFailure
 
 MAX_ROWS = 8
@@ -62,7 +63,9 @@ class TransformersEngine:
         vocabulary = loaded.model.get_input_embeddings().num_embeddings
         limits = Limits(context, min(options.max_new_tokens, context))
         self._prompts = PromptReader(loaded.tokenizer, vocabulary, limits)
-        self._worker = Worker(loaded)
+        self._worker = (
+            Worker(loaded, _adapters(options, loaded)) if options.adapters else Worker(loaded)
+        )
         self._batch_tokens = max(BATCH_TOKENS, context)
         self._worker.run([_first_word()])
         return ModelInfo(
@@ -74,6 +77,10 @@ class TransformersEngine:
             quantization=options.loading.quantization,
             max_model_len=context,
             device=str(loaded.model.device),
+            adapters=tuple(adapter.info for adapter in options.adapters),
+            selectable=tuple(adapter.name for adapter in options.adapters)
+            if options.adapter_mode == "select"
+            else (),
         )
 
     async def run(self) -> None:
@@ -156,6 +163,15 @@ class TransformersEngine:
             log.warning("the model is still in a step", waited_seconds=CLOSE_SECONDS)
         self._model_thread.shutdown(wait=False)
         self._prompt_thread.shutdown(wait=False)
+
+
+def _adapters(options: EngineOptions, loaded: Loaded) -> Activate:
+    # Imported here: peft takes a second, and most models are served without an adapter.
+    module = importlib.import_module("runtimes.engines.lora")
+    activate: Activate = module.Adapters(
+        loaded.model, options.adapters, options.adapter_mode
+    ).active
+    return activate
 
 
 def _context(options: EngineOptions, loaded: Loaded) -> int:

@@ -1,6 +1,7 @@
 """The part of the transformers engine that runs on the model thread: batches in, events out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,12 +14,23 @@ from runtimes.engines.loading import Loaded
 from runtimes.engines.sampling import generation_config
 from runtimes.engines.steps import Row, WatchCancelled, WatchRows
 
+Activate = Callable[[str], AbstractContextManager[None]]
+
+
+def _base_only(adapter: str) -> AbstractContextManager[None]:
+    del adapter
+    return nullcontext()
+
 
 class Worker:
-    """Owns the model; every method must be called on one and the same thread."""
+    """Owns the model; every method must be called on one and the same thread.
 
-    def __init__(self, loaded: Loaded) -> None:
+    `activate` gives the model the adapter that a request names, for as long as it holds.
+    """
+
+    def __init__(self, loaded: Loaded, activate: Activate = _base_only) -> None:
         self._model = loaded.model
+        self._activate = activate
         self._tokenizer = loaded.tokenizer
         self._ends = _end_tokens(loaded)
 
@@ -26,6 +38,10 @@ class Worker:
         """Generate for jobs that `take_batch` put together; each gets its events."""
         for job in batch:
             job.emit(Started(len(job.prompt)))
+        with self._activate(batch[0].request.adapter):
+            self._answer(batch)
+
+    def _answer(self, batch: Sequence[Job]) -> None:
         sampling = batch[0].request.sampling
         if sampling.num_beams > 1 or sampling.num_return_sequences > 1:
             self._sequences(batch[0])

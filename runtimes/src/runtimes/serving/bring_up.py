@@ -5,6 +5,7 @@ Everything slow happens on threads, so the port answers from the first second.
 
 import asyncio
 import importlib
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from pathlib import Path
 import psutil
 import structlog
 
+from runtimes.engines.adapters import Adapter
+from runtimes.engines.adapters import find as find_adapters
 from runtimes.engines.contract import Engine
 from runtimes.engines.options import EngineOptions, LoadOptions
 from runtimes.failure import Exit, StartupFailure
@@ -49,7 +52,10 @@ async def bring_up(
     template = chat_template(settings.chat_template)
     weights = await loop.run_in_executor(thread, find, source(settings), progress.announce)
     await progress.loading()
-    options = engine_options(settings, weights, template)
+    adapters = await loop.run_in_executor(
+        thread, find_adapters, settings.adapters_dir, settings.adapter, os.environ
+    )
+    options = engine_options(settings, weights, template, adapters)
     engine = await loop.run_in_executor(thread, make_engine, options)
     info = await engine.load()
     seconds = time.time() - psutil.Process().create_time()
@@ -65,6 +71,7 @@ async def bring_up(
         dtype=info.dtype,
         device=info.device,
         max_model_len=info.max_model_len,
+        adapters=[adapter.name for adapter in info.adapters],
         seconds=round(seconds, 1),
     )
     return engine
@@ -81,7 +88,9 @@ def source(settings: Settings) -> Source:
     )
 
 
-def engine_options(settings: Settings, weights: Weights, template: str) -> EngineOptions:
+def engine_options(
+    settings: Settings, weights: Weights, template: str, adapters: tuple[Adapter, ...]
+) -> EngineOptions:
     """The part of the settings that an engine needs."""
     return EngineOptions(
         name=settings.model_name,
@@ -97,6 +106,8 @@ def engine_options(settings: Settings, weights: Weights, template: str) -> Engin
         max_new_tokens=settings.max_new_tokens_limit,
         max_model_len=settings.max_model_len,
         threads=settings.threads,
+        adapters=adapters,
+        adapter_mode=settings.adapter_mode,
     )
 
 

@@ -120,8 +120,17 @@ class Metrics:
             registry=registry,
         )
 
+        self.adapters = Gauge(
+            "kaito_adapter_info",
+            "A loaded LoRA adapter.",
+            ["name", "rank", "strength"],
+            registry=registry,
+        )
+
     def loaded(self, info: ModelInfo) -> None:
-        """Name the model that is now served."""
+        """Name the model that is now served, and its adapters."""
+        for adapter in info.adapters:
+            self.adapters.labels(adapter.name, str(adapter.rank), f"{adapter.strength:g}").set(1)
         self.info.labels(
             model=info.name,
             revision=info.revision,

@@ -4,10 +4,11 @@ The only list of settings: flags, the YAML file and the environment all use thes
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+Strength = Annotated[float, Field(ge=0, le=1)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -43,6 +44,12 @@ class Settings(BaseModel):
     """quantize the weights to 8 bits while loading"""
     trust_remote_code: bool = False
     """refused: code from a model's repository is never run"""
+    adapters_dir: Path = Path("/mnt/adapter")
+    """folder whose folders are LoRA adapters, each with adapter_config.json"""
+    adapter: dict[str, Strength] = {}
+    """NAME=STRENGTH, once for each adapter: how much of it is added, from 0 to 1; default: 1"""
+    adapter_mode: Literal["merge", "select"] = "merge"
+    """merge: every answer has all adapters; select: a request's `model` names one, or the bare model"""
     chat_template: str = ""
     """Jinja chat template, as a file or inline; default: the model's own"""
     max_model_len: Annotated[int, Field(ge=16)] | None = None
@@ -71,6 +78,21 @@ class Settings(BaseModel):
     """file, if it exists, that gets the reason when the server cannot start"""
     config_file: Path | None = None
     """YAML file with any of these settings, named as the flags"""
+
+    @field_validator("adapter", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        """From NAME=STRENGTH words, also joined with commas, to a mapping."""
+        if isinstance(value, str):
+            value = value.split(",")
+        if not isinstance(value, list):
+            return value
+        pairs = [word.partition("=")[::2] for word in value]
+        if wrong := [word for word, (name, _) in zip(value, pairs, strict=True) if not name]:
+            raise ValueError(f"write NAME=STRENGTH, not {wrong[0]!r}")
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise ValueError("names an adapter twice")
+        return {name: strength or 1.0 for name, strength in pairs}
 
     @field_validator("trust_remote_code")
     @classmethod

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -129,15 +129,20 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{name}",
             metavar="true|false" if is_switch else name.rsplit("_", 1)[-1].upper(),
-            nargs="?" if is_switch else None,
-            const="true" if is_switch else None,
+            **_many(info, is_switch),
             help=_help(info).replace("%", "%%"),
         )
     return parser
 
 
+def _many(info: FieldInfo, is_switch: bool) -> dict[str, Any]:
+    if is_switch:
+        return {"nargs": "?", "const": "true"}
+    return {"action": "append"} if get_origin(info.annotation) is dict else {}
+
+
 def _help(info: FieldInfo) -> str:
     text = info.description or ""
-    if info.default in {None, "", False}:
+    if info.default in (None, "", False, {}):
         return text
     return f"{text} (default: {info.default})"
