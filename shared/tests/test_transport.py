@@ -362,6 +362,29 @@ class TestTheWire:
                 async with transport.stream("/x", query={}, timeout=5):
                     pass
 
+    async def test_the_answer_of_a_stranger_is_read_up_to_a_limit(self, tmp_path: Path) -> None:
+        assert await self.whole(tmp_path, ok(b'{"a":\n1}')) == b'{"a":\n1}'
+        assert await self.whole(tmp_path, chunked(b"x" * 60, b"y" * 40, ends=True)) == (
+            b"x" * 60 + b"y" * 40
+        )
+        for endless in (b"x" * 101, b"x\n" * 60, b"x" * 9_000_000):
+            with pytest.raises(Transient, match="answered more than 100 bytes"):
+                await self.whole(tmp_path, chunked(endless, ends=True))
+
+    async def test_a_refusal_of_a_stranger_is_read_up_to_a_limit(self, tmp_path: Path) -> None:
+        head = b"HTTP/1.1 500 Oh\r\nTransfer-Encoding: chunked\r\n\r\n"
+        answer = head + b"800000\r\n" + b"x" * 0x800000 + b"\r\n"
+        with pytest.raises(Transient, match="answered 500"):
+            await self.whole(tmp_path, answer)
+
+    @staticmethod
+    async def whole(folder: Path, answer: bytes) -> bytes:
+        async with (
+            wired(folder, lambda _: answer) as (_server, transport),
+            transport.stream("/x", query={}, timeout=5) as lines,
+        ):
+            return await lines.whole(100, 5)
+
     async def test_each_warning_of_the_server_is_logged_once(self, tmp_path: Path) -> None:
         answer = ok(b"{}", 'Warning: 299 - "say \\"please\\""', "Warning: odd")
         with capture_logs() as logs:

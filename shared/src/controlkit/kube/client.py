@@ -13,7 +13,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from pydantic import ValidationError
 
-from controlkit.errors import NotFound, Stale
+from controlkit.errors import NotFound, Stale, Transient
 from controlkit.kube import decode
 from controlkit.kube.decode import WatchEvent
 from controlkit.kube.errors import Expired
@@ -337,6 +337,27 @@ class KubeClient:
     async def read(self, path: str, *, timeout: float = DEADLINE) -> dict[str, Any]:
         """Whatever JSON object is served at a path, such as discovery."""
         return decode.mapping(await self._wire.request("GET", path, timeout=timeout))
+
+    async def ask(self, path: str, *, most: int, timeout: float) -> dict[str, Any]:
+        """A JSON object from one who is not the API server, such as a pod behind its proxy.
+
+        Args:
+            path: where it is asked.
+            most: bytes that the answer may have.
+            timeout: seconds until the answer begins, and again until it ends.
+
+        Raises:
+            ControlError: refused, unreachable, late, too long, or no JSON object.
+        """
+        async with self._wire.stream(path, query={}, timeout=timeout) as lines:
+            answer = await lines.whole(most, timeout)
+        try:
+            found: Any = decode.mapping(answer)
+        except ValueError as error:
+            raise Transient("Garbled", f"GET {path} answered no JSON") from error
+        if not isinstance(found, dict):
+            raise Transient("Garbled", f"GET {path} answered no JSON object")
+        return found
 
     async def serves(self, resource: Resource, *, timeout: float = DEADLINE) -> bool:
         """Whether the API server serves this kind in this version."""

@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 _LIBRARY = "kubernetes_asyncio"
 _REFRESH_SECONDS = 60.0
+_REFUSAL_BYTES = 1 << 20
 HANG_UP_SECONDS, HANG_UP_TURNS = 1.0, 100
 _WARNING = re.compile(r'^\d{3} \S+ "(.*)"$')  # RFC 7234, 5.5: code, agent, text
 
@@ -158,7 +159,8 @@ class Transport:
             async with response:
                 if response.status >= 400:
                     async with asyncio.timeout(timeout):
-                        self._judge(call, response, await response.read())
+                        said = await _at_most(response.content, _REFUSAL_BYTES)
+                    self._judge(call, response, said)
                 yield Lines(call, response.content)
 
     async def close(self) -> None:
@@ -230,6 +232,14 @@ class Transport:
         if response.status >= 400:
             status = Status.parse(answer, response.status)
             raise refusal(call, status, response.headers.get("Retry-After"))
+
+
+async def _at_most(content: aiohttp.StreamReader, most: int) -> bytes:
+    """The beginning of an answer, for a refusal may come from anybody behind a proxy."""
+    found = b""
+    while len(found) < most and (part := await content.readany()):
+        found += part
+    return found
 
 
 def _kubeconfig_paths(explicit: Path | None) -> list[Path]:

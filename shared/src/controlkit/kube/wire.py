@@ -50,6 +50,28 @@ class Lines:
             raise Transient("WatchCut", f"{self._call} broke off inside a line")
         return line
 
+    async def whole(self, most: int, seconds: float) -> bytes:
+        """The whole answer, of somebody who may send anything and for ever.
+
+        Args:
+            most: bytes that it may have.
+            seconds: until its end.
+
+        Raises:
+            Transient: it is longer, late, or cut off.
+        """
+        answer = b""
+        with mapped(self._call, seconds):
+            try:
+                async with asyncio.timeout(seconds):
+                    while len(answer) <= most and (part := await self._content.readline()):
+                        answer += part
+            except (LineTooLong, ValueError):  # the reader's buffer holds 4 MiB
+                answer = b" " * (most + 1)
+        if len(answer) > most:
+            raise Transient("AnswerTooLong", f"{self._call} answered more than {most} bytes")
+        return answer
+
 
 class Wire(Protocol):
     """Carries calls to one API server."""

@@ -27,8 +27,10 @@ log = structlog.get_logger(__name__)
 PERIOD: Final = 10.0
 """Seconds between two questions to one training, at least."""
 PATIENCE: Final = 3.0
-"""Seconds that an answer may take."""
+"""Seconds until an answer begins, and again until it ends."""
 AT_ONCE: Final = 16
+MOST: Final = 16 * 1024
+"""Bytes of an answer; the image may be the user's own, and answer anything."""
 
 
 @dataclass
@@ -80,7 +82,7 @@ class ProgressPoller:
         path = f"{Pod.RESOURCE.path(pod.metadata.namespace)}/{name}/proxy/progress"
         try:
             async with gate:
-                answer = await self.client.read(path, timeout=PATIENCE)
+                answer = await self.client.ask(path, most=MOST, timeout=PATIENCE)
         except ControlError as error:
             log.debug("training does not answer", pod=str(pod.key), cause=str(error))
             return
