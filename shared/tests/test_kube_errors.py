@@ -47,6 +47,13 @@ def test_a_status_is_one_kind(code: int, reason: str, kind: type[ControlError]) 
     assert error.reason == (reason or f"Http{code}")
 
 
+def test_an_applied_object_that_fits_no_schema_is_rejected_whatever_the_code() -> None:
+    message = "failed to create typed patch object (…): .spec.x: field not declared in schema"
+    error = refusal("PATCH /x", Status(code=500, message=message))
+    assert (type(error), error.reason) == (Rejected, "Invalid")
+    assert ".spec.x" in error.message
+
+
 def parsed(code: int, **body: Any) -> Status:
     return Status.parse(json.dumps({"kind": "Status", "code": 1} | body).encode(), code)
 

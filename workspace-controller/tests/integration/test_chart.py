@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from sandbox import tools
+from workspace_controller.manifests.training_config import TEMPLATES, output_folder
+from workspace_controller.rules.training_config import KEY
 from workspace_controller.settings import Settings, load
 
 CHART = Path(__file__).resolve().parents[3] / "charts/workspace"
@@ -126,3 +128,12 @@ def test_of_secrets_only_the_webhooks_may_be_read_and_it_may_be_made_anew() -> N
         ["workspace-webhook-cert"],
         ["get", "patch"],
     )
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_the_default_training_configuration_is_one_that_the_controller_takes(method: str) -> None:
+    templates = {each["metadata"]["name"]: each for each in of_kind(rendered(), "ConfigMap")}
+    text = templates[TEMPLATES[method]]["data"][KEY]
+    assert output_folder(text, method) == "/mnt/results"
+    arguments = yaml.safe_load(text)["training_config"]["TrainingArguments"]
+    assert arguments["save_strategy"] == "epoch"

@@ -24,7 +24,7 @@ from workspace_controller.tuning.progress import AT_ONCE, Heard, ProgressPoller
 
 
 def path(name: str) -> str:
-    return f"/api/v1/namespaces/team/pods/{name}-1:5000/proxy/progress"
+    return f"/api/v1/namespaces/team/pods/{name}-1/proxy/progress"
 
 
 @dataclass

@@ -67,10 +67,11 @@ class Bench:
     async def events(self, key: Key, kind: str) -> list[dict[str, Any]]:
         """The Events of a type about a Workspace."""
         found = await self.client.read(f"/api/v1/namespaces/{key.namespace}/events")
+        mine = {"kind": Workspace.RESOURCE.kind, "name": key.name}
         return [
             each
             for each in found["items"]
-            if each["type"] == kind and each["involvedObject"]["name"] == key.name
+            if each["type"] == kind and mine.items() <= each["involvedObject"].items()
         ]
 
     async def make_pod(self, name: str, key: Key, *, crash_code: int, last_words: str) -> None:

@@ -71,6 +71,8 @@ _KINDS: dict[int, type[ControlError]] = {
     412: Stale,
 }
 _TRANSIENT = frozenset({401, 408, 429})
+_UNTYPED = "failed to create typed patch object"
+"""So begins the API server's answer to an applied object that does not fit its schema."""
 
 
 def refusal(call: str, status: Status, retry_after: str | None = None) -> ControlError:
@@ -83,6 +85,8 @@ def refusal(call: str, status: Status, retry_after: str | None = None) -> Contro
     """
     reason = status.reason or f"Http{status.code}"
     message = f"{call} answered {status.code}: {status.message}"
+    if status.code == 500 and status.message.startswith(_UNTYPED):
+        return Rejected("Invalid", message)
     if status.code in _TRANSIENT or status.code >= 500:
         return Transient(reason, message, _seconds(retry_after, status))
     if status.code == 409 and status.reason == "AlreadyExists":

@@ -36,14 +36,26 @@ def began(pods: Iterable[Pod], workspace: Workspace) -> datetime | None:
     """When the first training process of the run began; None before."""
     states = [
         state
-        for pod in pods
-        for status in pod.status.container_statuses
-        if status.name == workspace.metadata.name
+        for status in _trainers(pods, workspace)
         for state in (status.state.running, status.state.terminated)
         if state is not None
     ]
     moments = [state.started_at for state in states if state.started_at is not None]
     return min(moments, default=None)
+
+
+def at_work(pods: Iterable[Pod], workspace: Workspace) -> bool:
+    """Whether a training process runs now."""
+    return any(status.state.running is not None for status in _trainers(pods, workspace))
+
+
+def _trainers(pods: Iterable[Pod], workspace: Workspace) -> Iterable[ContainerStatus]:
+    return (
+        status
+        for pod in pods
+        for status in pod.status.container_statuses
+        if status.name == workspace.metadata.name
+    )
 
 
 def _ended_at(pod: Pod) -> tuple[datetime, str]:

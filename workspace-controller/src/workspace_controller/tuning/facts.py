@@ -85,6 +85,8 @@ class Tuning:
     """Pods of the run that have failed so far."""
     started_at: datetime | None = None
     """When the first container of the run began; None before."""
+    at_work: bool = False
+    """A training process runs now."""
     ending: Ending | None = None
     """How its last pod ended; None while none has."""
     progress: Progress | None = None

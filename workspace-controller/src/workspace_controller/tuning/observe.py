@@ -23,7 +23,7 @@ from workspace_controller.manifests.training_config import (
 )
 from workspace_controller.manifests.tuning_job import asked_digest
 from workspace_controller.rules.training_config import KEY
-from workspace_controller.tuning.endings import began, ending
+from workspace_controller.tuning.endings import at_work, began, ending
 from workspace_controller.tuning.facts import JobPhase, Record, Tuning, Unusable, recorded
 from workspace_controller.tuning.progress import Heard
 from workspace_controller.workspaces import reasons
@@ -74,6 +74,7 @@ class RunObserver:
             finished_at=_finished_at(job),
             failures=job.status.failed if job is not None else 0,
             started_at=began(pods, workspace),
+            at_work=at_work(pods, workspace),
             ending=ending(pods, workspace),
             progress=self.heard.of(workspace.key),
             record=record,

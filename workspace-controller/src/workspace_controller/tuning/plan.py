@@ -29,6 +29,8 @@ GONE_CHECK: Final = 5.0
 """Seconds between two looks at claims that are on their way out, should an event be missed."""
 CONFIG_CHECK: Final = 30.0
 """Seconds between two looks at a user's ConfigMap, of which no event tells."""
+BEGUN: Final = "the training has begun"
+WHERE: Final = "; status.tuning says how far it is."
 NAME_TAKEN: Final = (
     "a Job of this name exists and is not ours. Delete it, or delete this Workspace and give it "
     "another name."
@@ -131,29 +133,22 @@ def _to_begin(run: Tuning, resource: Finding) -> Advance:
 
 
 def _under_way(seen: Observed, run: Tuning, resource: Finding) -> Advance:
-    record = _record(run)
     again = CONFIG_CHECK if run.own_config else None
     before = f" {_earlier(run.failures, run.ending)}" if run.ending is not None else ""
-    started = Finding("good", reasons.JOB_RUNS, "the training has begun")
     # That a pod finds no node is news only where its node is there.
     awaited = {reasons.UNSCHEDULABLE} if resource.outlook != "good" else set()
     trouble = next((each for each in seen.pods if each.reason not in awaited), None)
     if trouble is not None:
-        bad = Finding("bad", trouble.reason, f"{trouble.message}{before}")
-        held_up = Finding("pending", reasons.JOB_PENDING, bad.message)
-        return Advance(
-            bad,
-            started if run.started_at is not None else held_up,
-            "Pending" if run.started_at is None else "Running",
-            record,
-            look_again=again,
-        )
+        now = Finding("bad", trouble.reason, f"{trouble.message}{before}")
+    elif run.at_work:
+        now = Finding("pending", reasons.TUNING_RUNNING, f"the training runs{WHERE}{before}")
+    else:
+        doing = seen.loading or "the Job has yet to make a pod"
+        now = Finding("pending", reasons.TUNING_PENDING, f"{doing}.{before}")
     if run.started_at is None:
-        message = (seen.loading or "the Job has no pod yet") + before
-        return _waiting(run, Finding("pending", reasons.TUNING_PENDING, message), look_again=again)
-    message = f"the training runs; see status.tuning.{before}"
-    runs = Finding("pending", reasons.TUNING_RUNNING, message)
-    return Advance(runs, started, "Running", record, look_again=again)
+        return _waiting(run, now, look_again=again)
+    started = Finding("good", reasons.JOB_RUNS, BEGUN)
+    return Advance(now, started, "Running", _record(run), look_again=again)
 
 
 def _earlier(failures: int, ending: Ending) -> str:
@@ -281,7 +276,7 @@ def _after(seen: Observed, run: Tuning, record: Record) -> Plan:
 def _verdict(record: Record) -> tuple[Finding, Finding, State]:
     if record.result == "Succeeded":
         good = Finding("good", record.reason or reasons.TUNING_SUCCEEDED, record.message)
-        ran = Finding("good", reasons.JOB_RUNS, "the training has begun")
+        ran = Finding("good", reasons.JOB_RUNS, BEGUN)
         return good, ran, "Succeeded"
     bad = Finding("bad", record.reason or reasons.TUNING_FAILED, record.message)
     return bad, replace(bad, reason=reasons.JOB_FAILED), "Failed"

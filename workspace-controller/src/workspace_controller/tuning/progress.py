@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import quote
 
 import structlog
 
@@ -18,7 +17,6 @@ from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key
 from gpuapis.core import Pod
 from workspace_controller.caches import OWNER, Caches
-from workspace_controller.manifests.template_pod import MODEL_PORT
 from workspace_controller.tuning.facts import Progress
 from workspace_controller.tuning.last_words import spoken
 
@@ -78,8 +76,8 @@ class ProgressPoller:
                 group.create_task(self._ask(gate, key, pod))
 
     async def _ask(self, gate: asyncio.Semaphore, workspace: Key, pod: Pod) -> None:
-        name = quote(f"{pod.metadata.name}:{MODEL_PORT}", safe=":")
-        path = f"{Pod.RESOURCE.path(pod.metadata.namespace)}/{name}/proxy/progress"
+        # Without a port, the API server takes the first that the pod declares.
+        path = f"{Pod.RESOURCE.path(*pod.key, 'proxy')}/progress"
         try:
             async with gate:
                 answer = await self.client.ask(path, most=MOST, timeout=PATIENCE)

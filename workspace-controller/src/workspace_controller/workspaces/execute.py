@@ -86,6 +86,8 @@ class Executor:
             judged = isinstance(action, Vet) or action == ApplyChild("Deployment")
             theirs = judged and sight.model is not None and sight.model.preset is None
             reason = reasons.TEMPLATE_REJECTED if theirs else error.reason
+            if isinstance(action, VetRun | StartRun):  # the rest of a Job is from our own schema
+                reason = reasons.VOLUME_REJECTED
             raise Blocked(reason, error.message) from error
 
     async def _perform(self, workspace: Workspace, sight: Sight, action: Action) -> None:
