@@ -27,18 +27,13 @@ from gpu_provisioner.azure.credentials import credential
 from gpu_provisioner.azure.directory import PoolDirectory
 from gpu_provisioner.azure.gateway import Gateway
 from gpu_provisioner.azure.pools import Pools
-from gpu_provisioner.binding import pool_of
 from gpu_provisioner.claims.actions import Policy
-from gpu_provisioner.claims.controller import ClaimController
 from gpu_provisioner.claims.dialect import Dialect
-from gpu_provisioner.claims.execute import Executor
 from gpu_provisioner.claims.machine import MachineDialect
 from gpu_provisioner.claims.nodeclaim import NodeClaimDialect
-from gpu_provisioner.claims.observe import BY_POOL, Observer
-from gpu_provisioner.claims.refusals import Refusals
-from gpu_provisioner.collector.collect import Collector, Served
+from gpu_provisioner.collector.collect import Served
+from gpu_provisioner.fleet import Fleet, node_cache
 from gpu_provisioner.settings import ClaimApi, Settings
-from gpuapis.core import Node
 from gpuapis.labels import AGENT_POOL
 
 NAME: Final = "gpu-provisioner"
@@ -95,7 +90,7 @@ class Service:
             burst=settings.arm_write_burst,
             per_minute=settings.arm_writes_per_minute,
         )
-        self._nodes: Cache[Node] = Cache(Node, indexes={BY_POOL: lambda node: (pool_of(node),)})
+        self._nodes = node_cache()
         self._kinds = [
             Served(dialect, Cache(dialect.view)) for dialect in _DIALECTS[settings.claim_api]
         ]
@@ -126,44 +121,28 @@ class Service:
         for kind in self._kinds:
             manager.cached(Reflector(self._client, kind.cache, optional=True, clock=self._clock))
 
-        manager.leading("pools", self._gateway.directory.run)
-        for kind in self._kinds:
-            manager.leading(kind.dialect.resource.plural, self._controller(kind, events).run)
-        collector = Collector(
+        fleet = Fleet(
             client=self._client,
             gateway=self._gateway,
             kinds=self._kinds,
             nodes=self._nodes,
+            events=events,
             clock=self._clock,
+            mode=settings.pool_mode,
+            policy=self._policy(),
+            empty_pool_delay=settings.empty_pool_delay.total_seconds(),
         )
-        manager.leading("collector", collector.run)
+        for name, run_part in fleet.runs.items():
+            manager.leading(name, run_part)
 
-    def _controller(self, kind: Served, events: EventRecorder) -> ClaimController[Any]:
+    def _policy(self) -> Policy:
         settings = self._settings
-        refusals = Refusals(self._clock)
-        policy = Policy(
+        return Policy(
             launch_timeout=settings.launch_timeout.total_seconds(),
             registration_timeout=settings.registration_timeout.total_seconds(),
             on_timeout=settings.on_timeout,
             on_insufficient_capacity=settings.on_insufficient_capacity,
             region=settings.location,
-        )
-        return ClaimController(
-            kind.dialect,
-            kind.cache,
-            self._nodes,
-            observer=Observer(
-                client=self._client,
-                nodes=self._nodes,
-                directory=self._gateway.directory,
-                refusals=refusals,
-                policy=policy,
-                clock=self._clock,
-            ),
-            executor=Executor(self._client, self._gateway, refusals, events),
-            gateway=self._gateway,
-            refusals=refusals,
-            clock=self._clock,
         )
 
 

@@ -15,6 +15,8 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gpu_provisioner.claims.shape import PoolMode
+
 ClaimApi = Literal["auto", "machine", "nodeclaim", "both"]
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -104,6 +106,10 @@ class Settings(BaseSettings):
     ] = 1.0
     """Agent-pool PUTs that AKS takes a minute after that."""
 
+    pool_mode: Annotated[PoolMode, Field(alias="POOL_MODE")] = "dedicated"
+    """dedicated makes an agent pool for each claim, shared one for all claims of a shape."""
+    empty_pool_delay: Annotated[Duration, Field(alias="EMPTY_POOL_DELAY")] = timedelta(minutes=5)
+    """How long a shared pool without nodes is kept for further claims of its shape."""
     claim_api: Annotated[ClaimApi, Field(alias="CLAIM_API")] = "auto"
     """Claims to serve: machine, nodeclaim, both, or auto for whatever the cluster has."""
     launch_timeout: Annotated[Duration, Field(alias="LAUNCH_TIMEOUT")] = timedelta(minutes=15)

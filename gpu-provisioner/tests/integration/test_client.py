@@ -14,17 +14,19 @@ from azure.identity.aio import DefaultAzureCredential, WorkloadIdentityCredentia
 from gpu_provisioner.azure.client import AksPools
 from gpu_provisioner.azure.credentials import RenewableCredential, credential
 from gpu_provisioner.azure.errors import AzureError
-from gpu_provisioner.azure.pools import PoolSpec
+from gpu_provisioner.azure.pools import PoolSpec, Shape
 from gpu_provisioner.settings import Settings
 from sandbox.aks.client import ControlClient
 from sandbox.aks.testing import Bench, Starter
 
 SPEC = PoolSpec(
     "ws1",
-    "Standard_NC6s_v3",
-    os_disk_gib=120,
-    labels={"kaito.sh/workspace": "phi-3"},
-    taints=("sku=gpu:NoSchedule", "dedicated:NoExecute"),
+    Shape(
+        "Standard_NC6s_v3",
+        os_disk_gib=120,
+        labels={"kaito.sh/workspace": "phi-3"},
+        taints=("sku=gpu:NoSchedule", "dedicated:NoExecute"),
+    ),
     tags={"gpu-provisioner-claim": "ws1"},
 )
 
@@ -127,7 +129,7 @@ async def _reach(pools: AksPools, state: str) -> Any:
 async def test_an_existing_pool_is_never_overwritten(connect: Connect) -> None:
     async with connect() as pools:
         await pools.create(SPEC)
-        assert await pools.create(replace(SPEC, os_disk_gib=50)) is None
+        assert await pools.create(replace(SPEC, shape=replace(SPEC.shape, os_disk_gib=50))) is None
 
 
 async def test_a_deletion_is_for_the_pool_that_was_seen(connect: Connect) -> None:

@@ -1,6 +1,7 @@
 """What fell out of the normal course is cleared away: after two looks, and never on a cache's word."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,6 +22,7 @@ from gpu_provisioner.binding import CLAIM_TAG, CREATED_TAG, KIND_TAG, UID_TAG
 from gpu_provisioner.claims.machine import MachineDialect
 from gpu_provisioner.claims.nodeclaim import NodeClaimDialect
 from gpu_provisioner.collector.collect import Collector, Served
+from gpu_provisioner.pools.roster import Roster
 from gpuapis.core import Node
 from gpuapis.labels import AGENT_POOL, TERMINATION_FINALIZER, WORKSPACE
 from gpuapis.machine import Machine
@@ -42,7 +44,7 @@ class Sweeper:
     collector: Collector
 
     async def sweep(self, times: int = 1) -> None:
-        await self.gateway.directory._list()
+        await self.gateway.directory.refresh()
         for _ in range(times):
             await self.collector.sweep()
 
@@ -116,12 +118,18 @@ async def sweeper(
     nodeclaims = NodeClaimDialect()
     async with client:
         gateway = Gateway(pools, clock)
+        kinds = [Served(MachineDialect(), machines), Served(nodeclaims, Cache(nodeclaims.view))]
+        roster = Roster()
+        for kind in kinds:
+            roster.follow(kind.dialect, kind.cache)
         collector = Collector(
             client=client,
             gateway=gateway,
-            kinds=[Served(MachineDialect(), machines), Served(nodeclaims, Cache(nodeclaims.view))],
+            kinds=kinds,
+            roster=roster,
             nodes=nodes,
             clock=clock,
+            locks=defaultdict(asyncio.Lock),
             period=0.01,
         )
         yield Sweeper(client, pools, gateway, machines, nodes, collector)
@@ -232,7 +240,7 @@ async def test_a_sweep_that_fails_is_done_again(sweeper: Sweeper) -> None:
     sweeper.leave("leaked")
     sweeper.pools.fail["delete"] = [Failure("transient", "500")]
     async with asyncio.TaskGroup() as group:
-        await sweeper.gateway.directory._list()
+        await sweeper.gateway.directory.refresh()
         running = group.create_task(sweeper.collector.run())
         await _until(lambda: sweeper.state("leaked") == "Deleting")
         running.cancel()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from gpu_provisioner.azure.pools import Pool, PoolState
-from gpu_provisioner.binding import CLAIM_TAG, CREATED_TAG, KIND_TAG, UID_TAG
+from gpu_provisioner.binding import CLAIM_TAG, CREATED_TAG, KIND_TAG, POOL_TAG, SHAPE_TAG, UID_TAG
 from gpu_provisioner.claims.claim import Claim, Condition, Requirement, Status, Taint
 from gpuapis.core import Node, Pod
 from gpuapis.labels import (
@@ -77,8 +77,13 @@ def claim(
     return Claim(**values | changes)
 
 
-def pool(state: PoolState = "Succeeded", *, uid: str = "uid-1", **changes: Any) -> Pool:
-    """The pool of the claim."""
+def pool(
+    state: PoolState = "Succeeded", *, uid: str = "uid-1", shared: bool = False, **changes: Any
+) -> Pool:
+    """The pool of the claim, its own or one that is open to its shape."""
+    made = {CREATED_TAG: (NOW - timedelta(minutes=1)).isoformat(), KIND_TAG: "Machine"}
+    own = {CLAIM_TAG: NAME, UID_TAG: uid}
+    name = changes.get("name", NAME)
     values: dict[str, Any] = {
         "name": NAME,
         "phase": {"InProgress": "Creating"}.get(state, state),
@@ -86,12 +91,7 @@ def pool(state: PoolState = "Succeeded", *, uid: str = "uid-1", **changes: Any) 
         "vm_size": SIZE,
         "image": "AKSUbuntu-2204",
         "labels": {WORKSPACE: "phi-3", NODEPOOL: "kaito"},
-        "tags": {
-            CLAIM_TAG: NAME,
-            UID_TAG: uid,
-            KIND_TAG: "Machine",
-            CREATED_TAG: (NOW - timedelta(minutes=1)).isoformat(),
-        },
+        "tags": made | ({POOL_TAG: name, SHAPE_TAG: "shape"} if shared else own),
     }
     return Pool(state=state, **values | changes)
 

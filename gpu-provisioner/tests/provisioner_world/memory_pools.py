@@ -4,6 +4,7 @@ Invariant: one operation per pool, etags and `IfMissing` as at AKS; nothing happ
 say when an operation ends.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -18,6 +19,8 @@ class MemoryPools:
         pools: by name.
         calls: what was asked, in order, as (operation, pool name).
         fail: failures that the next calls of an operation meet, in order.
+        vms: names of the VMs of each pool.
+        deleted: VMs that were deleted by their names.
         cut: operations that are carried out but whose answer is lost.
     """
 
@@ -26,6 +29,8 @@ class MemoryPools:
         self.calls: list[tuple[str, str]] = []
         self.fail: dict[str, list[Failure]] = {}
         self.cut: set[str] = set()
+        self.vms: dict[str, list[str]] = {}
+        self.deleted: list[str] = []
         self._etags = count(1)
 
     async def list(self) -> list[Pool]:
@@ -49,13 +54,42 @@ class MemoryPools:
             "Creating",
             etag=f"e{next(self._etags)}",
             count=spec.count,
-            vm_size=spec.vm_size,
-            labels=spec.labels,
+            vm_size=spec.shape.vm_size,
+            labels=spec.shape.labels,
             tags=spec.tags,
         )
         self.pools[spec.name] = made
         self._lose("put")
         return made
+
+    async def grow(self, name: str, count: int, *, etag: str) -> Pool:
+        """Begins to add VMs."""
+        self._meet("grow", name)
+        pool = self.pools.get(name)
+        if pool is None or (etag and etag != pool.etag) or count <= pool.count:
+            raise AzureError(Failure("changed", "it is not as it was"))
+        self._check_idle(pool)
+        self.pools[name] = replace(pool, count=count)
+        self.end(name, "InProgress", phase="Scaling")
+        self._lose("grow")
+        return self.pools[name]
+
+    async def machines(self, name: str) -> frozenset[str]:
+        """The VMs that `vms` says there are."""
+        self._meet("machines", name)
+        return frozenset(self.vms.get(name, ()))
+
+    async def delete_machines(self, name: str, machines: Sequence[str]) -> None:
+        """Begins to delete VMs; they are gone at once, the operation goes on."""
+        self._meet("delete-machines", name)
+        pool = self.pools[name]
+        self._check_idle(pool)
+        assert set(machines) <= set(self.vms[name]), "a VM is deleted that does not exist"
+        self.vms[name] = [each for each in self.vms[name] if each not in machines]
+        self.deleted += machines
+        self.pools[name] = replace(pool, count=len(self.vms[name]))
+        self.end(name, "InProgress", phase="DeletingMachines")
+        self._lose("delete-machines")
 
     async def delete(self, name: str, *, etag: str) -> bool:
         """Begins to delete a pool."""
@@ -65,8 +99,7 @@ class MemoryPools:
             return False
         if etag and etag != pool.etag:
             raise AzureError(Failure("changed", "the etag is another one"))
-        if pool.state == "InProgress":
-            raise AzureError(Failure("conflict", "an operation is in progress"))
+        self._check_idle(pool)
         self.end(name, "Deleting")
         self._lose("delete")
         return True
@@ -85,6 +118,10 @@ class MemoryPools:
             etag=f"e{next(self._etags)}",
             error=error,
         )
+
+    def _check_idle(self, pool: Pool) -> None:
+        if pool.state == "InProgress":
+            raise AzureError(Failure("conflict", "an operation is in progress"))
 
     def count(self, operation: str) -> int:
         """How often an operation was asked for."""

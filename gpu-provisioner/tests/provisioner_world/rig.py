@@ -15,13 +15,15 @@ from controlkit.kube.objects import Key
 from controlkit.kube.reflector import Reflector
 from controlkit_testing import FakeClock, MemoryApi
 from gpu_provisioner.azure.gateway import Gateway
-from gpu_provisioner.binding import pool_of
 from gpu_provisioner.claims.actions import Action, Policy
-from gpu_provisioner.claims.controller import ClaimController
-from gpu_provisioner.claims.execute import Executor, Work
+from gpu_provisioner.claims.claim import Claim
+from gpu_provisioner.claims.execute import Work
 from gpu_provisioner.claims.machine import MachineDialect
-from gpu_provisioner.claims.observe import BY_POOL, Observer
-from gpu_provisioner.claims.refusals import Refusals
+from gpu_provisioner.claims.shape import PoolMode
+from gpu_provisioner.collector.collect import Served
+from gpu_provisioner.fleet import Fleet, node_cache
+from gpu_provisioner.pools.actions import Action as PoolAction
+from gpu_provisioner.pools.notes import Entries
 from gpuapis.core import Node
 from gpuapis.labels import AGENT_POOL, INSTANCE_TYPE, WORKSPACE
 from gpuapis.machine import Machine
@@ -36,16 +38,39 @@ class Crash(Exception):
     """The process ends here."""
 
 
-class FragileExecutor(Executor):
-    """Ends the process before its n-th action."""
+@dataclass
+class Fuse:
+    """Ends the process before its n-th action, on whichever part of it that falls."""
 
-    left = 10**6
+    left: int = 10**6
 
-    async def carry_out(self, work: Work, action: Action) -> None:
+    def burn(self) -> None:
+        """One action is about to be carried out."""
         if self.left == 0:
             raise Crash
         self.left -= 1
-        await super().carry_out(work, action)
+
+
+def lay(fuse: Fuse, fleet: Fleet) -> None:
+    """Has every action of every part burn the fuse."""
+    claims, pools = fleet.claims["Machine"].executor, fleet.pools.executor
+    about_claim, about_pool, write = claims.carry_out, pools.carry_out, fleet.notes.write
+
+    async def on_claim(work: Work, action: Action) -> None:
+        fuse.burn()
+        await about_claim(work, action)
+
+    async def on_pool(name: str, action: PoolAction) -> None:
+        fuse.burn()
+        await about_pool(name, action)
+
+    async def note(claim: Claim, labels: Entries, annotations: Entries) -> bool:
+        fuse.burn()
+        return await write(claim, labels, annotations)
+
+    claims.carry_out = on_claim  # type: ignore[method-assign]
+    pools.carry_out = on_pool  # type: ignore[method-assign]
+    fleet.notes.write = note  # type: ignore[method-assign]
 
 
 class Told(EventRecorder):
@@ -67,6 +92,7 @@ class Rig:
     pools: MemoryPools = field(default_factory=MemoryPools)
     clock: FakeClock = field(default_factory=FakeClock)
     policy: Policy = field(default_factory=Policy)
+    mode: PoolMode = "dedicated"
     failures: list[BaseException] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -76,39 +102,26 @@ class Rig:
     async def process(self, actions: int = 10**6) -> AsyncIterator[None]:
         """Runs the controller, for so many actions at most; a crash ends it alone."""
         client = self.api.client()
-        machines = Cache(Machine)
-        nodes: Cache[Node] = Cache(Node, indexes={BY_POOL: lambda node: (pool_of(node),)})
-        gateway, refusals = Gateway(self.pools, self.clock), Refusals(self.clock)
-        self.gateway = gateway
-        executor = FragileExecutor(client, gateway, refusals, self.events)
-        executor.left = actions
-        dialect = MachineDialect()
-        self.executor = executor
-        controller = self.controller = ClaimController(
-            dialect,
-            machines,
-            nodes,
-            observer=Observer(
-                client=client,
-                nodes=nodes,
-                directory=gateway.directory,
-                refusals=refusals,
-                policy=self.policy,
-                clock=self.clock,
-            ),
-            executor=executor,
-            gateway=gateway,
-            refusals=refusals,
+        machines, nodes = Cache(Machine), node_cache()
+        self.gateway = Gateway(self.pools, self.clock)
+        self.fleet = Fleet(
+            client=client,
+            gateway=self.gateway,
+            kinds=[Served(MachineDialect(), machines)],
+            nodes=nodes,
+            events=self.events,
             clock=self.clock,
+            mode=self.mode,
+            policy=self.policy,
         )
+        lay(Fuse(actions), self.fleet)
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(part)
                 for part in (
                     Reflector(client, machines, clock=self.clock).run(),
                     Reflector(client, nodes, clock=self.clock).run(),
-                    gateway.directory.run(),
-                    controller.run(),
+                    *(run() for run in self.fleet.runs.values()),
                 )
             ]
             await self.clock.advance(0)
@@ -127,7 +140,7 @@ class Rig:
     async def delete(self) -> None:
         await self.api.client().delete(Machine.RESOURCE, KEY)
 
-    def join(self) -> None:
+    def join(self, *, ready: bool = True) -> None:
         """The VM becomes a node with its GPU."""
         self.api.put(
             Node.RESOURCE,
@@ -136,7 +149,7 @@ class Rig:
                 "spec": {"providerID": "azure:///vm/0"},
                 "status": {
                     "allocatable": {"nvidia.com/gpu": "1"},
-                    "conditions": [{"type": "Ready", "status": "True"}],
+                    "conditions": [{"type": "Ready", "status": str(ready)}],
                 },
             },
         )

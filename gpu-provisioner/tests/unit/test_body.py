@@ -6,7 +6,7 @@ from azure.mgmt.containerservice._utils.model_base import SdkJSONEncoder
 from azure.mgmt.containerservice.models import AgentPool
 
 from gpu_provisioner.azure.body import pool_body, read_pool
-from gpu_provisioner.azure.pools import PoolSpec
+from gpu_provisioner.azure.pools import PoolSpec, Shape
 
 
 def serialised(spec: PoolSpec) -> dict[str, object]:
@@ -17,9 +17,8 @@ def serialised(spec: PoolSpec) -> dict[str, object]:
 
 
 def test_50_the_body_holds_what_we_decide_on_and_nothing_else() -> None:
-    spec = PoolSpec(
-        "ws1", "Standard_NC6", labels={"a": "b"}, taints=("k:NoSchedule",), tags={"t": "u"}
-    )
+    shape = Shape("Standard_NC6", labels={"a": "b"}, taints=("k:NoSchedule",))
+    spec = PoolSpec("ws1", shape, tags={"t": "u"})
     assert serialised(spec) == {
         "count": 1,
         "vmSize": "Standard_NC6",
@@ -34,10 +33,8 @@ def test_50_the_body_holds_what_we_decide_on_and_nothing_else() -> None:
 
 
 def test_what_is_asked_for_on_top_is_added() -> None:
-    spec = PoolSpec(
-        "ws1",
+    shape = Shape(
         "Standard_NC6",
-        count=4,
         os_sku="AzureLinux",
         os_disk_gib=200,
         zones=("1", "2"),
@@ -45,7 +42,7 @@ def test_what_is_asked_for_on_top_is_added() -> None:
         subnet="/n",
         pod_subnet="/p",
     )
-    body = serialised(spec)
+    body = serialised(PoolSpec("ws1", shape, count=4))
     assert (body["count"], body["osSKU"], body["osDiskSizeGB"]) == (4, "AzureLinux", 200)
     assert body["availabilityZones"] == ["1", "2"]
     assert body["scaleSetPriority"] == "Spot"

@@ -10,10 +10,10 @@ from provisioner_world.memory_pools import MemoryPools
 from controlkit_testing import FakeClock
 from gpu_provisioner.azure.errors import AzureError, Failure
 from gpu_provisioner.azure.gateway import Gateway
-from gpu_provisioner.azure.pools import PoolSpec
+from gpu_provisioner.azure.pools import PoolSpec, Shape
 from gpu_provisioner.binding import CREATED_TAG
 
-SPEC = PoolSpec(NAME, SIZE)
+SPEC = PoolSpec(NAME, Shape(SIZE))
 
 
 async def test_a_pool_is_made_and_known_at_once() -> None:
@@ -98,9 +98,9 @@ async def test_requests_of_an_earlier_leader_are_counted_from_the_pools_tags() -
         tags = {CREATED_TAG: (clock.now() - timedelta(seconds=1)).isoformat()}
         pools.pools[f"ws{number}"] = replace(pool(), name=f"ws{number}", tags=tags)
     gateway = Gateway(pools, clock)
-    await gateway.directory._list()
+    await gateway.directory.refresh()
     assert 2.0 <= gateway.puts.left < 2.1
-    await gateway.directory._list()
+    await gateway.directory.refresh()
     assert 2.0 <= gateway.puts.left < 2.1
 
 

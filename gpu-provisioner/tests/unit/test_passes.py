@@ -30,7 +30,7 @@ async def test_a_claim_is_served_and_removed_in_memory_too() -> None:
     assert rig.events.said == []
 
 
-CREATION, REMOVAL = 6, 5
+CREATION, REMOVAL = 7, 6
 """Actions that each takes; the test below says when that changes."""
 
 
@@ -188,7 +188,9 @@ async def test_27_a_claim_that_is_given_up_twice_is_told_and_counted_once() -> N
         before = _given_up()
         for _ in range(2):  # as when the cache does not yet show the first
             work = Work(item, claim, Machine.RESOURCE)
-            await rig.executor.carry_out(work, DeleteClaim("LaunchTimeout", "Too late."))
+            await rig.fleet.claims["Machine"].executor.carry_out(
+                work, DeleteClaim("LaunchTimeout", "Too late.")
+            )
         assert _given_up() == before + 1
         assert rig.events.said == [("Warning", "LaunchTimeout")]
 
@@ -204,7 +206,7 @@ async def test_a_claim_of_the_other_kind_keeps_its_place_in_the_line() -> None:
         puts = rig.gateway.puts
         puts.wait("other-kind")
         puts.wait("later")
-        await rig.controller.reconcile(Key("", "other-kind"))
+        await rig.fleet.claims["Machine"].reconcile(Key("", "other-kind"))
         assert puts.ahead("later") == 1
 
 

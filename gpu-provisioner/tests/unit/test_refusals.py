@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from provisioner_world.builders import NOW, claim, condition, pool
+from provisioner_world.builders import NAME, NOW, claim, condition, pool
 
 from controlkit_testing import FakeClock
 from gpu_provisioner.azure.errors import Failure
@@ -49,17 +49,17 @@ def test_what_is_said_to_a_creation_does_not_hold_up_the_deletion() -> None:
 
 def test_what_is_said_to_the_deletion_of_a_failed_pool_does_not_touch_the_next_creation() -> None:
     refusals = Refusals(FakeClock())
-    refusals.note_deletion(claim(), Failure("conflict", "busy"), pool("Failed"))
+    refusals.note_pool(NAME, Failure("conflict", "busy"), pool("Failed"))
     assert refusals.creating(claim()) is None
-    assert refusals.deleting(claim()) is not None
-    refusals.forget_deletion("uid-1")
-    assert refusals.deleting(claim()) is None
+    assert refusals.deleting_pool(NAME) is not None
+    refusals.forget_pool(NAME)
+    assert refusals.deleting_pool(NAME) is None
 
 
 @pytest.mark.parametrize(("state", "busy"), [("InProgress", True), ("Succeeded", False)])
 def test_only_the_end_of_the_pool_s_own_operation_can_be_seen(state: PoolState, busy: bool) -> None:
     refusals = Refusals(FakeClock())
-    noted = refusals.note_deletion(claim(deleting=NOW), Failure("conflict", "busy"), pool(state))
+    noted = refusals.note_pool(NAME, Failure("conflict", "busy"), pool(state))
     assert noted.pool_busy is busy
 
 

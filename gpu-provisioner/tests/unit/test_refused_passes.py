@@ -63,7 +63,7 @@ async def test_the_node_of_a_failed_pool_goes_while_the_claim_waits() -> None:
     rig.create()
     async with rig.process():
         await rig.clock.advance(1)
-        rig.join()
+        rig.join(ready=False)
         await rig.clock.advance(3)
         registered = rig.api.see(Node.RESOURCE, NODE)
         assert registered is not None

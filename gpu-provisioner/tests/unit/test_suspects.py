@@ -7,23 +7,24 @@ from typing import Any
 from provisioner_world.builders import NAME, NOW, claim, node, pool
 
 from gpu_provisioner.azure.pools import Pool
-from gpu_provisioner.binding import belongs, kind_served, made_at, owned
+from gpu_provisioner.binding import belongs, kind_served, made_at, owned, shared
 from gpu_provisioner.collector.suspects import (
     LeakedPool,
     LostNode,
     OrphanNode,
     Suspect,
+    Tenant,
     VanishedPool,
     suspects,
 )
-from gpuapis.labels import NODEPOOL, PROVISIONER_NAME, WORKSPACE
+from gpuapis.labels import ASSIGNED_POOL, NODEPOOL, PROVISIONER_NAME, WORKSPACE
 
 REGISTERED = ("Launched", "Registered")
 OLDER = {WORKSPACE: "phi-3", PROVISIONER_NAME: "default"}
 
 
 def named(**changes: Any) -> frozenset[Suspect]:
-    usual: dict[str, Any] = {"pools": (), "claims": (), "uids": {}, "nodes": (), "now": NOW}
+    usual: dict[str, Any] = {"pools": (), "claims": (), "tenants": (), "nodes": (), "now": NOW}
     return suspects(**usual | changes)
 
 
@@ -41,11 +42,11 @@ def test_35_a_pool_is_left_alone_for_its_first_30_seconds() -> None:
 
 
 def test_a_pool_whose_claim_exists_is_not_suspect_whatever_the_claim_looks_like() -> None:
-    assert not named(pools=(pool(),), uids={NAME: frozenset({"uid-1"})})
+    assert not named(pools=(pool(),), tenants=(Tenant("uid-1", NAME),))
 
 
 def test_a_pool_of_an_earlier_claim_of_the_name_is_suspect() -> None:
-    assert named(pools=(pool(),), uids={NAME: frozenset({"uid-2"})}) == leaked(pool())
+    assert named(pools=(pool(),), tenants=(Tenant("uid-2", NAME),)) == leaked(pool())
 
 
 def test_a_pool_that_is_going_needs_no_help() -> None:
@@ -66,14 +67,15 @@ def test_a_pool_of_an_older_release_is_ours_by_its_labels() -> None:
     old = pool(tags={}, labels=OLDER)
     assert owned(old)
     assert belongs(old, claim(uid="any"))
+    assert not shared(old)
     assert kind_served(old) == "Machine"
     assert kind_served(pool(tags={}, labels={NODEPOOL: "kaito"})) == "NodeClaim"
     assert named(pools=(old,)) == frozenset({LeakedPool(NAME, None)})
-    assert not named(pools=(old,), uids={NAME: frozenset({"any"})})
+    assert not named(pools=(old,), tenants=(Tenant("any", NAME),))
 
 
 def test_34_a_claim_whose_pool_is_gone_is_suspect() -> None:
-    assert named(claims=(claim(*REGISTERED),)) == frozenset({VanishedPool(NAME, "uid-1")})
+    assert named(claims=(claim(*REGISTERED),)) == frozenset({VanishedPool(NAME, NAME, "uid-1")})
 
 
 def test_a_claim_that_is_on_its_way_in_or_out_is_not() -> None:
@@ -81,8 +83,8 @@ def test_a_claim_that_is_on_its_way_in_or_out_is_not() -> None:
 
 
 def test_a_claim_whose_healthy_pool_has_no_node_is_suspect() -> None:
-    usual: dict[str, Any] = {"uids": {NAME: frozenset({"uid-1"})}, "claims": (claim(*REGISTERED),)}
-    assert named(pools=(pool(),), **usual) == frozenset({LostNode(NAME, "uid-1")})
+    usual: dict[str, Any] = {"tenants": (Tenant("uid-1", NAME),), "claims": (claim(*REGISTERED),)}
+    assert named(pools=(pool(),), **usual) == frozenset({LostNode(NAME, NAME, "uid-1")})
     assert not named(pools=(pool(),), nodes=(node(),), **usual)
     assert not named(pools=(pool(running=False),), **usual)
     assert not named(pools=(pool("InProgress", phase="Upgrading"),), **usual)
@@ -96,4 +98,32 @@ def test_a_node_that_we_hold_without_claim_and_pool_is_suspect() -> None:
     assert named(nodes=(node(),), pools=(pool("Deleting"),)) == orphan
     assert OrphanNode("node-1", "node-1-uid") not in named(nodes=(node(),), pools=(pool(),))
     assert not named(nodes=(node(registered=False),))
-    assert not named(nodes=(node(),), uids={NAME: frozenset({"uid-1"})})
+    assert not named(nodes=(node(),), tenants=(Tenant("uid-1", NAME),))
+
+
+def test_a_pool_with_any_claim_in_it_is_not_suspect_whatever_its_first_claims_became() -> None:
+    made = pool(shared=True)
+    assert named(pools=(made,)) == leaked(made)
+    assert not named(pools=(made,), tenants=(Tenant("some", NAME),))
+
+
+def test_an_empty_pool_is_told_as_such() -> None:
+    made = pool(shared=True, count=0)
+    assert named(pools=(made,)) == frozenset({LeakedPool(NAME, made_at(made), empty=True)})
+
+
+def test_a_claim_whose_node_went_while_others_stay_in_its_pool_is_suspect() -> None:
+    here = claim(*REGISTERED, labels={ASSIGNED_POOL: NAME})
+    usual: dict[str, Any] = {"pools": (pool(shared=True),), "tenants": (Tenant("uid-1", NAME),)}
+    other = node("node-2", owner="uid-2")
+    lost = frozenset({LostNode(NAME, NAME, "uid-1")})
+    assert named(claims=(here,), nodes=(other,), **usual) == lost
+    assert not named(claims=(here,), nodes=(other, node("node-3")), **usual)
+
+
+def test_a_leaving_node_without_a_claim_in_a_pool_that_stays_is_suspect() -> None:
+    usual: dict[str, Any] = {"pools": (pool(shared=True),), "tenants": (Tenant("uid-2", NAME),)}
+    orphan = frozenset({OrphanNode("node-1", "node-1-uid")})
+    assert named(nodes=(node(deleting=5),), **usual) == orphan
+    assert not named(nodes=(node(deleting=5, owner="uid-2"),), **usual)
+    assert not named(nodes=(node(),), **usual)

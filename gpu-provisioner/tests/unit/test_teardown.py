@@ -9,13 +9,13 @@ from provisioner_world.builders import NAME, NOW, SIZE, claim, node, pod, pool
 
 from gpu_provisioner.azure.courses import Kind
 from gpu_provisioner.azure.errors import Failure
-from gpu_provisioner.azure.pools import PoolSpec
+from gpu_provisioner.azure.pools import Shape
 from gpu_provisioner.claims.actions import (
     Action,
     ConfirmGone,
     Cordon,
-    DeletePool,
     Evict,
+    Leave,
     Observed,
     Refusal,
     Release,
@@ -23,7 +23,7 @@ from gpu_provisioner.claims.actions import (
 )
 from gpu_provisioner.claims.claim import Claim
 from gpu_provisioner.claims.plan import decide
-from gpuapis.labels import TERMINATION_TIMESTAMP
+from gpuapis.labels import ASSIGNED_POOL, TERMINATION_TIMESTAMP
 
 READY = ("Launched", "Registered", "Initialized")
 CORDONED = node(cordoned=True)
@@ -35,7 +35,12 @@ def going(*true: str, **changes: Any) -> Claim:
 
 
 def saw(**changes: Any) -> Observed:
-    usual: dict[str, Any] = {"claim": going(*READY), "now": NOW, "wanted": PoolSpec(NAME, SIZE)}
+    usual: dict[str, Any] = {
+        "claim": going(*READY),
+        "now": NOW,
+        "wanted": Shape(SIZE),
+        "place": NAME,
+    }
     return Observed(**usual | changes)
 
 
@@ -74,13 +79,15 @@ CASES = {
     ),
     "29 a pool that is still being made is deleted at once": Case(
         saw(claim=going(), pool=pool("InProgress")),
-        (DeletePool(pool("InProgress")),),
+        (Leave(NAME),),
         "PoolDeleting",
+        {"look_again": 5.0},
     ),
     "29 a node that joins meanwhile does not hold that up": Case(
         saw(claim=going(), pool=pool("InProgress"), nodes=(node(registered=False),)),
-        (DeletePool(pool("InProgress")),),
+        (Leave(NAME),),
         "PoolDeleting",
+        {"look_again": 5.0},
     ),
     "31 new pods are kept away first, and those there asked to leave": Case(
         saw(pool=pool(), nodes=(node(),), pods=(pod(),)),
@@ -104,13 +111,15 @@ CASES = {
     ),
     "31 when all have left the pool goes, and the node is let go": Case(
         saw(pool=pool(), nodes=(CORDONED,)),
-        (DeletePool(pool()), ReleaseNode(CORDONED)),
+        (Leave(NAME),),
         "PoolDeleting",
+        {"look_again": 5.0},
     ),
     "32 after the grace period nothing is waited for": Case(
         saw(claim=going(*READY, grace=5.0), pool=pool(), nodes=(node(),), pods=(pod(),)),
-        (DeletePool(pool()), ReleaseNode(node())),
+        (Leave(NAME),),
         "PoolDeleting",
+        {"look_again": 5.0},
     ),
     "32 before the end of the grace period pods are asked to leave": Case(
         saw(claim=going(*READY, grace=6.0), pool=pool(), nodes=(CORDONED,), pods=(pod(),)),
@@ -125,11 +134,13 @@ CASES = {
             nodes=(CORDONED,),
             pods=(pod(),),
         ),
-        (DeletePool(pool()), ReleaseNode(CORDONED)),
+        (Leave(NAME),),
         "PoolDeleting",
+        {"look_again": 5.0},
     ),
     "a refusal to delete is told and waited out": Case(
         saw(pool=pool(), nodes=(CORDONED,), undeletable=refusal("forbidden")),
+        does=(Leave(NAME),),
         told="AuthorizationFailed",
         looks={"look_again": 30.0, "fresh": 5.0},
     ),
@@ -139,6 +150,7 @@ CASES = {
             pool=pool("InProgress"),
             undeletable=refusal("conflict", pool_busy=True),
         ),
+        does=(Leave(NAME),),
         told="OperationInProgress",
         looks={"look_again": 30.0, "fresh": 5.0},
     ),
@@ -148,18 +160,30 @@ CASES = {
             pool=pool("Failed"),
             undeletable=refusal("conflict", pool_busy=True),
         ),
-        (DeletePool(pool("Failed")),),
+        (Leave(NAME),),
         "PoolDeleting",
+        {"look_again": 5.0},
     ),
     "an operation elsewhere in the cluster, whose end is not seen, is waited out": Case(
         saw(pool=pool(), nodes=(CORDONED,), undeletable=refusal("conflict")),
+        does=(Leave(NAME),),
         told="OperationInProgress",
         looks={"look_again": 30.0, "fresh": 5.0},
     ),
     "after its time a refusal is forgotten": Case(
         saw(claim=going(), pool=pool("InProgress"), undeletable=refusal("conflict", 0)),
-        (DeletePool(pool("InProgress")),),
+        (Leave(NAME),),
         "PoolDeleting",
+        {"look_again": 5.0},
+    ),
+    "the claim goes when its pool says that its VM is gone": Case(
+        saw(pool=pool(), nodes=(CORDONED,), gone=True), (ReleaseNode(CORDONED), Release())
+    ),
+    "a node whose object AKS has deleted is let go before the VM is gone": Case(
+        saw(pool=pool("InProgress"), nodes=(node(cordoned=True, deleting=5),)),
+        (Leave(NAME), ReleaseNode(node(cordoned=True, deleting=5))),
+        "PoolDeleting",
+        {"look_again": 5.0},
     ),
     "29 the claim is held while its pool is going, its node is not": Case(
         saw(pool=pool("Deleting"), nodes=(CORDONED,)), (ReleaseNode(CORDONED),), "PoolDeleting"
@@ -173,6 +197,12 @@ CASES = {
     "a node that we hold is let go even if no pool was ever asked for": Case(
         saw(claim=going(started=None), nodes=(node(),)),
         (ConfirmGone(NAME), ReleaseNode(node()), Release()),
+    ),
+    "a VM of a shared pool is told by its name": Case(
+        saw(pool=pool(shared=True), claim=going(*READY, labels={ASSIGNED_POOL: NAME})),
+        (Leave(NAME),),
+        "PoolDeleting",
+        {"look_again": 5.0},
     ),
     "a refusal to confirm is waited out": Case(
         saw(undeletable=refusal("transient", 2)),

@@ -30,6 +30,9 @@ NODE_IMAGE_FAMILY: Final = "kaito.sh/node-image-family"
 
 # On claims, written by the provisioner.
 PROVISION_STARTED: Final = "kaito.sh/provision-started"
+ASSIGNED_POOL: Final = "kaito.sh/agent-pool"
+"""A label, so that the API server itself can say which claims have a place in a pool."""
+ASSIGNED_NODE: Final = "kaito.sh/node"
 CREATION_TIMESTAMP: Final = "kaito.sh/creation-timestamp"
 
 # On existing nodes that a Workspace has taken, written by the workspace controller: its UID.

@@ -25,31 +25,32 @@ def pool_body(spec: PoolSpec) -> AgentPool:
     It is given as JSON, because the flat keyword `type` names a read-only field of the resource
     and would be dropped from the body in silence.
     """
+    shape = spec.shape
     properties: dict[str, Any] = {
         "count": spec.count,
-        "vmSize": spec.vm_size,
+        "vmSize": shape.vm_size,
         "osType": "Linux",
-        "osSKU": spec.os_sku,
+        "osSKU": shape.os_sku,
         "type": "VirtualMachineScaleSets",
         "mode": "User",
-        "nodeLabels": dict(spec.labels),
-        "nodeTaints": list(spec.taints),
+        "nodeLabels": dict(shape.labels),
+        "nodeTaints": list(shape.taints),
         "tags": dict(spec.tags),
     }
-    if spec.os_disk_gib:
-        properties["osDiskSizeGB"] = spec.os_disk_gib
-    if spec.zones:
-        properties["availabilityZones"] = list(spec.zones)
-    if spec.spot:
+    if shape.os_disk_gib:
+        properties["osDiskSizeGB"] = shape.os_disk_gib
+    if shape.zones:
+        properties["availabilityZones"] = list(shape.zones)
+    if shape.spot:
         properties |= {
             "scaleSetPriority": "Spot",
             "scaleSetEvictionPolicy": "Delete",
             "spotMaxPrice": -1.0,
         }
-    if spec.subnet:
-        properties["vnetSubnetID"] = spec.subnet
-    if spec.pod_subnet:
-        properties["podSubnetID"] = spec.pod_subnet
+    if shape.subnet:
+        properties["vnetSubnetID"] = shape.subnet
+    if shape.pod_subnet:
+        properties["podSubnetID"] = shape.pod_subnet
     return AgentPool({"properties": properties})
 
 

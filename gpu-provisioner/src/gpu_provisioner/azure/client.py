@@ -7,7 +7,7 @@ with ours and sleep while they hold a worker.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 from azure.core import AzureClouds, MatchConditions
 from azure.core import exceptions as sdk
 from azure.mgmt.containerservice.aio import ContainerServiceClient
-from azure.mgmt.containerservice.models import AgentPool
+from azure.mgmt.containerservice.models import AgentPool, AgentPoolDeleteMachinesParameter
 
 from gpu_provisioner.azure import metrics
 from gpu_provisioner.azure.body import pool_body, read_pool
@@ -128,11 +128,60 @@ class AksPools:
             return await poller.result()
 
         try:
-            return read_pool(await self._call("put", put, replace(self._about, size=spec.vm_size)))
+            return read_pool(
+                await self._call("put", put, replace(self._about, size=spec.shape.vm_size))
+            )
         except AzureError as error:
             if error.failure.kind == "changed":
                 return None
             raise
+
+    async def grow(self, name: str, count: int, *, etag: str) -> Pool:
+        """Begins to bring the pool of that etag to `count` VMs.
+
+        What else Azure holds of the pool is sent back as it is: a PUT replaces the whole.
+        """
+        known = await self._call("get", lambda: self._client.agent_pools.get(*self._where, name))
+        seen = read_pool(known)
+        if (etag and seen.etag != etag) or seen.count >= count or known.properties is None:
+            # Never fewer VMs by a PUT: Azure would choose which ones go.
+            raise AzureError(Failure("changed", f"Agent pool {name} has changed meanwhile."))
+        known.properties.count = count
+
+        async def put() -> AgentPool:
+            poller = await self._client.agent_pools.begin_create_or_update(
+                *self._where,
+                name,
+                known,
+                etag=seen.etag or None,
+                match_condition=MatchConditions.IfNotModified if seen.etag else None,
+                polling=False,
+            )
+            return await poller.result()
+
+        return read_pool(await self._call("put", put, replace(self._about, size=seen.vm_size)))
+
+    async def machines(self, name: str) -> frozenset[str]:
+        """The names of the pool's VMs, each also that of its node, joined or not."""
+
+        async def pages() -> frozenset[str]:
+            found = self._client.machines.list(*self._where, name)
+            return frozenset([machine.name or "" async for machine in found])
+
+        return await self._call("machines", pages)
+
+    async def delete_machines(self, name: str, machines: Sequence[str]) -> None:
+        """Begins to delete single VMs of a pool, whose count goes down with them."""
+
+        async def begin() -> None:
+            await self._client.agent_pools.begin_delete_machines(
+                *self._where,
+                name,
+                AgentPoolDeleteMachinesParameter(machine_names=sorted(machines)),
+                polling=False,
+            )
+
+        await self._call("delete-machines", begin)
 
     async def delete(self, name: str, *, etag: str) -> bool:
         """Begins to delete the pool of that etag; False when there was none."""

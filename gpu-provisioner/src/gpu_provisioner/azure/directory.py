@@ -121,7 +121,7 @@ class PoolDirectory:
     async def run(self) -> None:
         """Lists again and again, until cancelled."""
         while True:
-            await self._list()
+            await self.refresh()
             while (left := self._next() - self._clock.monotonic()) > 0:
                 self._wanted.clear()
                 await wait_for(self._clock, self._wanted, left)
@@ -129,7 +129,8 @@ class PoolDirectory:
     def _next(self) -> float:
         return max(self._due, self._asked + _APART)
 
-    async def _list(self) -> None:
+    async def refresh(self) -> None:
+        """Lists once, if it may; `run` does so whenever it is time."""
         self._asked = self._clock.monotonic()
         wait = self._turns.wait(_LIST)
         if wait > 0:

@@ -5,6 +5,7 @@ nobody answered is looked up, not assumed. If that look-up fails, too, or is hel
 learned, and nothing is lost: a PUT never touches a pool that exists, so the next try finds it.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from controlkit.clock import Clock
@@ -14,6 +15,9 @@ from gpu_provisioner.azure.errors import AzureError, Failure, own_limit
 from gpu_provisioner.azure.pools import Pool, Pools, PoolSpec
 from gpu_provisioner.azure.turns import Turns
 from gpu_provisioner.binding import made_at
+
+_ANSWER_HOLDS = 5.0
+"""Seconds for which nobody needs to ask again whether a pool is gone."""
 
 
 class Gateway:
@@ -35,6 +39,7 @@ class Gateway:
         self._others = Turns(burst=60, per_second=1.0, clock=clock)
         self._clock = clock
         self._counted = False
+        self._gone: dict[str, float] = {}
         self.directory = PoolDirectory(pools, self._others, clock)
         self.directory.subscribe(self._count_earlier)
         metrics.TOKENS.labels("put").set_function(lambda: self.puts.left)
@@ -73,8 +78,64 @@ class Gateway:
             pool = await self._find(spec.name)
         if pool is None:
             raise AzureError(Failure("changed", f"Agent pool {spec.name} came and went."))
+        self._gone.pop(spec.name, None)
         self.directory.learn(pool)
         return pool
+
+    async def grow(self, pool: Pool, count: int) -> Pool:
+        """Begins to add VMs to a pool until it has `count`; `await_turn` first.
+
+        Count and etag are absolute, so a request that is repeated adds nothing.
+
+        Raises:
+            AzureError: Azure refused, or the pool is not as we saw it, or nobody can say.
+        """
+        self.puts.take(pool.name)
+        self._take(self._others, pool.name)
+        try:
+            grown = await self._pools.grow(pool.name, count, etag=pool.etag)
+        except AzureError as error:
+            self._heed(self.puts, error.failure)
+            if error.failure.kind not in {"transient", "changed", "conflict"}:
+                raise
+            found = await self._find(pool.name)
+            if found is None or found.count < count:
+                raise
+            return found
+        self.directory.learn(grown)
+        return grown
+
+    async def machines(self, name: str) -> frozenset[str]:
+        """The names of a pool's VMs, as Azure tells them now.
+
+        Raises:
+            AzureError: nobody can say.
+        """
+        self._take(self._others, name)
+        try:
+            return await self._pools.machines(name)
+        except AzureError as error:
+            self._heed(self._others, error.failure)
+            raise
+
+    async def delete_machines(self, pool: Pool, machines: Sequence[str]) -> None:
+        """Begins to delete single VMs of a pool.
+
+        Raises:
+            AzureError: Azure refused, or nobody can say; asking again does no harm.
+        """
+        self._take(self._others, pool.name)
+        try:
+            await self._pools.delete_machines(pool.name, machines)
+        except AzureError as error:
+            self._heed(self._others, error.failure)
+            if error.failure.kind != "throttled":
+                await self._find(pool.name)
+            raise
+        left = max(0, pool.count - len(machines))
+        self.directory.learn(
+            replace(pool, state="InProgress", phase="DeletingMachines", count=left)
+        )
 
     async def delete(self, pool: Pool) -> None:
         """Begins to delete the pool; one that is being created is told to give up first.
@@ -103,9 +164,13 @@ class Gateway:
     async def confirm_gone(self, name: str) -> None:
         """Returns when Azure says, now, that there is no such pool.
 
+        All that ask within a few seconds share one answer: a pool's claims often go together.
+
         Raises:
             AzureError: the pool is still there, or nobody can say.
         """
+        if self._clock.monotonic() - self._gone.get(name, -_ANSWER_HOLDS) < _ANSWER_HOLDS:
+            return
         pool = await self._find(name)
         if pool is not None:
             raise AzureError(
@@ -120,10 +185,16 @@ class Gateway:
             self._heed(self._others, error.failure)
             raise
         if pool is None:
+            self._gone = {name: self._clock.monotonic(), **self._lately_gone()}
             self.directory.forget(name)
         else:
+            self._gone.pop(name, None)
             self.directory.learn(pool)
         return pool
+
+    def _lately_gone(self) -> dict[str, float]:
+        oldest = self._clock.monotonic() - _ANSWER_HOLDS
+        return {name: moment for name, moment in self._gone.items() if moment > oldest}
 
     async def _abort(self, name: str) -> None:
         self._take(self._others, name)

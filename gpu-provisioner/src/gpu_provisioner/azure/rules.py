@@ -12,7 +12,9 @@ from typing import Literal
 from gpu_provisioner.azure.courses import Kind
 from gpu_provisioner.azure.payload import Payload
 
-Where = Literal["put", "get", "list", "delete", "abort", "pool", "token"]
+Where = Literal[
+    "put", "get", "list", "delete", "abort", "machines", "delete-machines", "pool", "token"
+]
 """The call that failed; "pool" is a pool's own provisioning error, "token" the sign-in."""
 
 

@@ -62,6 +62,10 @@ class Turns:
         """Gives up their place in the line."""
         self._line.pop(who, None)
 
+    def hand_over(self, who: str, to: str) -> None:
+        """Has one who waits leave their place in the line to another."""
+        self._line = {to if name == who else name: due for name, due in self._line.items()}
+
     def pause(self, seconds: float) -> None:
         """Nobody's turn comes before that many seconds have passed."""
         self._count()

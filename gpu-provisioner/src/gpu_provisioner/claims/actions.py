@@ -6,13 +6,16 @@ Invariant: every action may be carried out twice, or cut off anywhere, without h
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from gpu_provisioner.azure.errors import Failure
-from gpu_provisioner.azure.pools import Pool, PoolSpec
+from gpu_provisioner.azure.pools import Pool, Shape
 from gpu_provisioner.claims.claim import Claim
 from gpu_provisioner.claims.progress import Progress
 from gpuapis.core import Node, Pod
+
+BOOTSTRAPS: Final = 3
+"""VMs that may fail to become nodes before it is taken for more than bad luck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,38 +26,10 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitTurn:
-    """Go on only when AKS's limit leaves a turn for the pool."""
+class Bind:
+    """Write on the claim which node is its own."""
 
-    pool: str
-
-
-@dataclass(frozen=True, slots=True)
-class MarkStarted:
-    """Write on the claim that a request for its pool is about to be sent."""
-
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class CreatePool:
-    """Begin to make the pool."""
-
-    spec: PoolSpec
-
-
-@dataclass(frozen=True, slots=True)
-class DeletePool:
-    """Begin to delete the pool."""
-
-    pool: Pool
-
-
-@dataclass(frozen=True, slots=True)
-class Remember:
-    """Wait out a failure that Azure reported on the pool itself."""
-
-    failure: Failure
+    node: Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +61,13 @@ class Evict:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """Tell the pool that the claim is done with its VM, or its claim to one."""
+
+    pool: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseNode:
     """Let go of the node, whose VM is going or gone, and delete its object."""
 
@@ -114,15 +96,12 @@ class Release:
 
 Action = (
     Hold
-    | AwaitTurn
-    | MarkStarted
-    | CreatePool
-    | DeletePool
-    | Remember
+    | Bind
     | RegisterNode
     | MarkInitialized
     | Cordon
     | Evict
+    | Leave
     | ReleaseNode
     | DeleteClaim
     | ConfirmGone
@@ -173,29 +152,31 @@ class Observed:
     Attributes:
         claim: the claim.
         now: the wall time.
-        wanted: the pool to make; a text says why there is none.
-        pool: the pool of its name, as Azure last told it.
-        nodes: the nodes of that pool.
-        pods: the pods on those nodes; only while they are drained.
+        wanted: the shape of the pool that it needs; a text says why there is none.
+        place: the name of the pool that it has a place in; "" for none.
+        pool: that pool, as Azure last told it.
+        nodes: its nodes, or the one that it is to have.
+        pods: the pods on its nodes; only while they are drained.
+        gone: its pool has seen to it that no VM of it is left.
         view_age: seconds since Azure was asked for its pools; None when it never told them.
         blind: why Azure's view of the pools cannot be trusted; None when it can.
         refused: what Azure said when the pool was to be made; None when nothing is the matter.
-        undeletable: what Azure said when the pool was to be deleted.
-        crowded: the cluster has as many pools as AKS allows.
+        undeletable: what Azure said when its VM was to be deleted, or that confirmed.
         policy: what the operator decided.
     """
 
     claim: Claim
     now: datetime
-    wanted: PoolSpec | str
+    wanted: Shape | str
+    place: str = ""
     pool: Pool | None = None
     nodes: tuple[Node, ...] = ()
     pods: tuple[Pod, ...] = ()
+    gone: bool = False
     view_age: float | None = 0.0
     blind: Failure | None = None
     refused: Refusal | None = None
     undeletable: Refusal | None = None
-    crowded: bool = False
     policy: Policy = field(default_factory=Policy)
 
 

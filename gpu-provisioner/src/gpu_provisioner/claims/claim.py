@@ -11,7 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from controlkit.kube.objects import Key
-from gpuapis.labels import PROVISION_STARTED, TERMINATION_FINALIZER, TERMINATION_TIMESTAMP
+from gpuapis.labels import (
+    ASSIGNED_NODE,
+    ASSIGNED_POOL,
+    PROVISION_STARTED,
+    TERMINATION_FINALIZER,
+    TERMINATION_TIMESTAMP,
+)
 
 Kind = Literal["Machine", "NodeClaim"]
 Status = Literal["True", "False", "Unknown"]
@@ -53,7 +59,7 @@ class Claim:
 
     Attributes:
         kind: which API it came by.
-        name: also the name of its pool.
+        name: unique among its kind.
         uid: tells it from an earlier claim of that name.
         version: resourceVersion that was read.
         generation: of the spec.
@@ -107,6 +113,16 @@ class Claim:
     def held(self) -> bool:
         """Our finalizer keeps it until its VM is gone."""
         return TERMINATION_FINALIZER in self.finalizers
+
+    @property
+    def assigned(self) -> str:
+        """The pool in which a place was written down for it; "" for none."""
+        return self.labels.get(ASSIGNED_POOL, "")
+
+    @property
+    def seat(self) -> str:
+        """The node that it was bound to last; "" for none."""
+        return self.annotations.get(ASSIGNED_NODE, "") or self.node_name
 
     @property
     def started(self) -> datetime | None:

@@ -15,17 +15,9 @@ from controlkit.controller import Controller, Result
 from controlkit.kube.objects import Key
 from gpu_provisioner.azure.directory import PoolDirectory
 from gpu_provisioner.azure.errors import AzureError, Failure
-from gpu_provisioner.azure.gateway import Gateway
-from gpu_provisioner.binding import claim_name, pool_of
+from gpu_provisioner.binding import pool_of
 from gpu_provisioner.claims import metrics
-from gpu_provisioner.claims.actions import (
-    Action,
-    ConfirmGone,
-    DeletePool,
-    Plan,
-    Refusal,
-    Release,
-)
+from gpu_provisioner.claims.actions import Action, Plan, Refusal, Release
 from gpu_provisioner.claims.dialect import Dialect, T
 from gpu_provisioner.claims.events import failure_event
 from gpu_provisioner.claims.execute import Executor, Work
@@ -33,6 +25,8 @@ from gpu_provisioner.claims.observe import Observer
 from gpu_provisioner.claims.plan import SOON, decide
 from gpu_provisioner.claims.refusals import Refusals
 from gpu_provisioner.claims.status import news
+from gpu_provisioner.pools.bindings import Bindings
+from gpu_provisioner.pools.roster import Roster
 from gpuapis.core import Node
 
 WORKERS = 100
@@ -50,9 +44,11 @@ class ClaimController(Generic[T]):
         claims: Cache[T],
         nodes: Cache[Node],
         *,
+        roster: Roster,
+        bindings: Bindings,
         observer: Observer,
         executor: Executor,
-        gateway: Gateway,
+        directory: PoolDirectory,
         refusals: Refusals,
         clock: Clock,
     ) -> None:
@@ -60,8 +56,10 @@ class ClaimController(Generic[T]):
         self._claims = claims
         self._nodes = nodes
         self._observer = observer
-        self._executor = executor
-        self._gateway = gateway
+        self.executor = executor
+        self._roster = roster
+        self._bindings = bindings
+        self._directory = directory
         self._refusals = refusals
         self._clock = clock
         self._uids: dict[Key, str] = {}
@@ -69,12 +67,8 @@ class ClaimController(Generic[T]):
             dialect.resource.plural, self.reconcile, workers=WORKERS, clock=clock
         )
         self._controller.watch(claims, lambda item: (item.key,))
-        self._controller.watch(nodes, _claim_of)
-        self._directory.subscribe(self._pools_changed)
-
-    @property
-    def _directory(self) -> PoolDirectory:
-        return self._gateway.directory
+        self._controller.watch(nodes, self._claims_of)
+        roster.woken_by(dialect.kind, self._controller.enqueue)
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -87,7 +81,7 @@ class ClaimController(Generic[T]):
             ControlError: the API server could not be asked; the queue tries again.
         """
         item = self._claims.get(key)
-        claim = self._dialect.read(item) if item is not None else None
+        claim = self._roster.named(self._dialect.kind, key) if item is not None else None
         if item is None or claim is None:
             self._forget(key)
             return Result()
@@ -109,25 +103,19 @@ class ClaimController(Generic[T]):
         plan = decide(await self._observer.observe(work.claim))
         for action in plan.actions:
             try:
-                await self._executor.carry_out(work, action)
+                await self.executor.carry_out(work, action)
             except AzureError as error:
-                refusal = self._note(work, action, error.failure)
+                refusal = self._note(work, error.failure)
                 again = decide(await self._observer.observe(work.claim))
                 wait = self._until_next(again, action, refusal)
                 return Plan((), again.progress, wait, again.fresh)
         return plan
 
-    def _note(self, work: Work, action: Action, failure: Failure) -> Refusal:
+    def _note(self, work: Work, failure: Failure) -> Refusal:
         if failure.kind != "queued":  # which is our own doing, and no failure
             log.warning("azure refused", reason=failure.reason, detail=failure.message)
             metrics.FAILURES.labels(work.claim.kind, failure.reason).inc()
-        match action:
-            case DeletePool(pool):
-                return self._refusals.note_deletion(work.claim, failure, pool)
-            case ConfirmGone():
-                return self._refusals.note_deletion(work.claim, failure)
-            case _:
-                return self._refusals.note_creation(work.claim, failure)
+        return self._refusals.note_deletion(work.claim, failure)
 
     def _until_next(self, again: Plan, refused: Action, refusal: Refusal) -> float | None:
         """Seconds until the next pass; one is needed for whatever the second plan wants done."""
@@ -144,11 +132,11 @@ class ClaimController(Generic[T]):
         status = news(self._dialect, work.claim, progress, now)
         if status is None:
             return
-        await self._executor.write_status(work, status)
+        await self.executor.write_status(work, status)
         metrics.observe_progress(work.claim, progress, now)
         event = failure_event(work.claim, progress)
         if event is not None:
-            self._executor.tell(work, event)
+            self.executor.tell(work, event)
         if progress.bound is not None:
             self._refusals.forget(work.claim.uid)
 
@@ -163,23 +151,8 @@ class ClaimController(Generic[T]):
         if uid is None:
             return  # it never was ours: a claim of the other kind may have this name
         self._refusals.forget(uid)
-        self._executor.forget(uid)
-        self._gateway.puts.leave(key.name)
+        self.executor.forget(uid)
 
-    def _pools_changed(self, names: frozenset[str] | None) -> None:
-        over: frozenset[str] = frozenset()
-        if self._directory.trouble is None:
-            over = self._refusals.forgive() if names is None else self._refusals.try_once_more()
-        if names is None:
-            keys: Iterable[Key] = [item.key for item in self._claims.all()]
-        else:
-            waiting = [key for key, uid in self._uids.items() if uid in over] if over else []
-            keys = [*waiting, *(Key("", claim_name(name)) for name in names)]
-        for key in keys:
-            if self._claims.get(key) is not None:
-                self._controller.enqueue(key)
-
-
-def _claim_of(node: Node) -> Iterable[Key]:
-    pool = pool_of(node)
-    return (Key("", claim_name(pool)),) if pool else ()
+    def _claims_of(self, node: Node) -> Iterable[Key]:
+        concerned = self._bindings.concerned(node) if pool_of(node) else ()
+        return [claim.key for claim in concerned if claim.kind == self._dialect.kind]

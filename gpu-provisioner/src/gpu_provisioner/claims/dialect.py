@@ -34,6 +34,11 @@ class Dialect(Protocol[T]):
         ...
 
     @property
+    def kind(self) -> Kind:
+        """The kind of the claims."""
+        ...
+
+    @property
     def resource(self) -> Resource:
         """Where the API server serves them."""
         ...

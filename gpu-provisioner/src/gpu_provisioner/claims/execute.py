@@ -4,10 +4,9 @@ Invariant: every arm may run twice or be cut off anywhere; writes to lists are g
 version that was read, so that nobody else's entry is lost.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC
 from typing import Any, assert_never
 
 import structlog
@@ -16,26 +15,21 @@ from controlkit.errors import NotFound, Stale, Transient
 from controlkit.events import EventRecorder
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import KubeObject, ObjectMeta, Resource
-from gpu_provisioner.azure.errors import AzureError, Failure
 from gpu_provisioner.azure.gateway import Gateway
-from gpu_provisioner.binding import belongs
 from gpu_provisioner.claims import metrics
 from gpu_provisioner.claims.actions import (
     Action,
-    AwaitTurn,
+    Bind,
     ConfirmGone,
     Cordon,
-    CreatePool,
     DeleteClaim,
-    DeletePool,
     Evict,
     Hold,
+    Leave,
     MarkInitialized,
-    MarkStarted,
     RegisterNode,
     Release,
     ReleaseNode,
-    Remember,
 )
 from gpu_provisioner.claims.claim import Claim
 from gpu_provisioner.claims.events import (
@@ -44,7 +38,6 @@ from gpu_provisioner.claims.events import (
     drain_blocked,
     image_family_unknown,
 )
-from gpu_provisioner.claims.refusals import Refusals
 from gpu_provisioner.claims.shape import unknown_image_family
 from gpu_provisioner.nodes.registration import (
     cordon_patch,
@@ -52,8 +45,10 @@ from gpu_provisioner.nodes.registration import (
     registration_patch,
     release_patch,
 )
+from gpu_provisioner.pools.departures import Departures
+from gpu_provisioner.pools.roster import Roster
 from gpuapis.core import Node, Pod
-from gpuapis.labels import PROVISION_STARTED, TERMINATION_FINALIZER
+from gpuapis.labels import ASSIGNED_NODE, TERMINATION_FINALIZER
 
 log = structlog.get_logger(__name__)
 
@@ -84,12 +79,31 @@ class Executor:
     """Does what plans ask for."""
 
     def __init__(
-        self, client: KubeClient, gateway: Gateway, refusals: Refusals, events: EventRecorder
+        self,
+        client: KubeClient,
+        gateway: Gateway,
+        roster: Roster,
+        departures: Departures,
+        events: EventRecorder,
+        *,
+        look_at: Callable[[str], None],
     ) -> None:
+        """An executor.
+
+        Args:
+            client: of the API server.
+            gateway: of Azure.
+            roster: is told at once what was written.
+            departures: is told which claims are done with their VM.
+            events: takes what a person should know.
+            look_at: has a pool looked at.
+        """
         self._client = client
         self._gateway = gateway
-        self._refusals = refusals
+        self._roster = roster
+        self._departures = departures
         self._events = events
+        self._look_at = look_at
         self._given_up: set[str] = set()
 
     async def carry_out(self, work: Work, action: Action) -> None:
@@ -100,23 +114,15 @@ class Executor:
             ControlError: the API server did.
         """
         match action:
-            case Hold(labels):
-                finalizers = [*work.claim.finalizers, TERMINATION_FINALIZER]
-                await self.write_claim(work, {"finalizers": finalizers, "labels": dict(labels)})
-            case MarkStarted(at):
-                text = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-                await self.write_claim(work, {"annotations": {PROVISION_STARTED: text}})
-            case Release():
-                kept = [each for each in work.claim.finalizers if each != TERMINATION_FINALIZER]
-                await self.write_claim(work, {"finalizers": kept})
-                metrics.REMOVED.labels(work.claim.kind).inc()
-                log.info("claim let go")
+            case Hold() | Bind() | Release():
+                await self._claim(work, action)
             case DeleteClaim(reason, message):
                 await self._give_up(work, reason, message)
-            case Remember(failure):
-                self._refusals.note_creation(work.claim, failure)
-            case AwaitTurn() | CreatePool() | DeletePool() | ConfirmGone():
-                await self._azure(work, action)
+            case Leave(pool):
+                if self._departures.ask(work.claim.uid):
+                    self._look_at(pool)
+            case ConfirmGone(pool):
+                await self._gateway.confirm_gone(pool)
             case RegisterNode() | MarkInitialized() | Cordon() | ReleaseNode():
                 await self._node(work, action)
             case Evict(pod):
@@ -147,6 +153,7 @@ class Executor:
     def forget(self, uid: str) -> None:
         """The claim is gone."""
         self._given_up.discard(uid)
+        self._departures.forget(uid)
 
     async def _give_up(self, work: Work, reason: str, message: str) -> None:
         await self._client.delete(work.resource, work.claim.key, uid=work.claim.uid)
@@ -157,27 +164,23 @@ class Executor:
         metrics.GIVEN_UP.labels(work.claim.kind, reason).inc()
         log.warning("claim given up", reason=reason, detail=message)
 
-    async def _azure(
-        self, work: Work, action: AwaitTurn | CreatePool | DeletePool | ConfirmGone
-    ) -> None:
+    async def _claim(self, work: Work, action: Hold | Bind | Release) -> None:
         match action:
-            case AwaitTurn(pool):
-                self._gateway.await_turn(pool)
-            case CreatePool(spec):
+            case Hold(labels):
+                finalizers = [*work.claim.finalizers, TERMINATION_FINALIZER]
+                await self.write_claim(work, {"finalizers": finalizers, "labels": dict(labels)})
                 if unknown_image_family(work.claim):
                     self.tell(work, image_family_unknown(work.claim))
-                pool = await self._gateway.create(spec)
-                if not belongs(pool, work.claim):
-                    text = f"Agent pool {pool.name} is not this claim's."
-                    raise AzureError(Failure("changed", text))
-                self._refusals.forget_deletion(work.claim.uid)
-                log.info("pool accepted", pool=spec.name, size=spec.vm_size, phase=pool.phase)
-            case DeletePool(pool):
-                await self._gateway.delete(pool)
-                self._refusals.forget_deletion(work.claim.uid)
-                log.info("pool deletion accepted", pool=pool.name)
-            case ConfirmGone(pool):
-                await self._gateway.confirm_gone(pool)
+            case Bind(node):
+                note = {ASSIGNED_NODE: node.metadata.name}
+                await self.write_claim(work, {"annotations": note})
+                self._roster.wrote(work.claim, work.version, labels={}, annotations=note)
+                log.info("claim bound", node=node.metadata.name)
+            case Release():
+                kept = [each for each in work.claim.finalizers if each != TERMINATION_FINALIZER]
+                await self.write_claim(work, {"finalizers": kept})
+                metrics.REMOVED.labels(work.claim.kind).inc()
+                log.info("claim let go")
             case _:
                 assert_never(action)
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from controlkit.kube.objects import Resource
-from gpu_provisioner.claims.claim import Claim, Condition, Status
+from gpu_provisioner.claims.claim import Claim, Condition, Kind, Status
 from gpu_provisioner.claims.dialect import (
     STEPS,
     bound_fields,
@@ -27,6 +27,7 @@ class MachineDialect:
     """Reads Machines and writes their status."""
 
     view = Machine
+    kind: Kind = "Machine"
     resource: Resource = Machine.RESOURCE
 
     def read(self, item: Machine) -> Claim | None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from controlkit.kube.objects import Resource
-from gpu_provisioner.claims.claim import Claim, Condition, Status
+from gpu_provisioner.claims.claim import Claim, Condition, Kind, Status
 from gpu_provisioner.claims.dialect import (
     STEPS,
     bound_fields,
@@ -26,6 +26,7 @@ class NodeClaimDialect:
     """Reads NodeClaims and writes their status."""
 
     view = NodeClaim
+    kind: Kind = "NodeClaim"
     resource: Resource = NodeClaim.RESOURCE
 
     def read(self, item: NodeClaim) -> Claim | None:

@@ -4,43 +4,42 @@ Invariant: nothing here waits for Azure; only the pods of a node that is being d
 for, since nobody else needs them.
 """
 
-from controlkit.cache import Cache
 from controlkit.clock import Clock
 from controlkit.kube.client import KubeClient
 from gpu_provisioner.azure.directory import PoolDirectory
-from gpu_provisioner.azure.pools import Pool, PoolSpec
-from gpu_provisioner.binding import belongs, pool_name
+from gpu_provisioner.azure.pools import Pool
+from gpu_provisioner.binding import belongs, place_of
 from gpu_provisioner.claims.actions import Observed, Policy
 from gpu_provisioner.claims.claim import Claim
 from gpu_provisioner.claims.refusals import Refusals
-from gpu_provisioner.claims.shape import Unservable, pool_for
 from gpu_provisioner.nodes.registration import held
+from gpu_provisioner.pools.bindings import Bindings
+from gpu_provisioner.pools.departures import Departures
+from gpu_provisioner.pools.shapes import Shapes
 from gpuapis.core import Node, Pod
-
-BY_POOL = "pool"
-"""The index of the node cache that is looked up here."""
-
-MOST_POOLS = 100
-"""Agent pools that AKS allows in a cluster."""
 
 
 class Observer:
-    """Reads the caches, the directory of pools and the refusals."""
+    """Reads the bindings, the directory of pools and the refusals."""
 
     def __init__(
         self,
         *,
         client: KubeClient,
-        nodes: Cache[Node],
+        bindings: Bindings,
         directory: PoolDirectory,
+        shapes: Shapes,
         refusals: Refusals,
+        departures: Departures,
         policy: Policy,
         clock: Clock,
     ) -> None:
         self._client = client
-        self._nodes = nodes
+        self._bindings = bindings
         self._directory = directory
+        self._shapes = shapes
         self._refusals = refusals
+        self._departures = departures
         self._policy = policy
         self._clock = clock
 
@@ -50,37 +49,35 @@ class Observer:
         Raises:
             ControlError: the pods of a node could not be listed.
         """
-        name = pool_name(claim)
-        now = self._clock.now()
-        pool = self._directory.get(name)
-        nodes = tuple(self._nodes.by_index(BY_POOL, name))
+        place = place_of(claim)
+        pool = self._directory.get(place) if place else None
+        ours = pool if pool is not None and belongs(pool, claim) else None
+        nodes = self._bindings.of(claim, ours)
+        refusals = self._refusals
         return Observed(
             claim=claim,
-            now=now,
-            wanted=self._wanted(claim),
+            now=self._clock.now(),
+            wanted=self._shapes.of(claim),
+            place=place,
             pool=pool,
             nodes=nodes,
-            pods=await self._pods(claim, pool, nodes),
+            pods=await self._pods(claim, ours, nodes),
+            gone=self._departures.gone(claim.uid),
             view_age=self._directory.age,
             blind=self._directory.trouble,
-            refused=self._refusals.creating(claim),
-            undeletable=self._refusals.deleting(claim),
-            crowded=len(self._directory) >= MOST_POOLS,
+            refused=refusals.creating(claim),
+            undeletable=(
+                refusals.deleting_pool(place) if pool is not None else refusals.deleting(claim)
+            ),
             policy=self._policy,
         )
-
-    def _wanted(self, claim: Claim) -> PoolSpec | str:
-        try:
-            return pool_for(claim, self._clock.now(), self._directory.subnets)
-        except Unservable as problem:
-            return str(problem)
 
     async def _pods(
         self, claim: Claim, pool: Pool | None, nodes: tuple[Node, ...]
     ) -> tuple[Pod, ...]:
         if not claim.deleting or pool is None or pool.state == "Deleting":
             return ()
-        if not belongs(pool, claim):
+        if self._departures.gone(claim.uid):
             return ()
         pods: list[Pod] = []
         for node in nodes:

@@ -1,7 +1,7 @@
 """Decides what to do about one claim: a pure function of what was observed.
 
-Invariant: no pool is asked for while one of its name may exist; none is paid for that no claim
-wants; a claim that has its node is never disturbed for what Azure says of the pool.
+Invariant: a claim follows what its pool comes to, and asks Azure for nothing itself; one that has
+its node is never disturbed for what Azure says of the pool.
 """
 
 from dataclasses import replace
@@ -9,29 +9,28 @@ from datetime import datetime, timedelta
 
 from gpu_provisioner.azure.courses import CLUSTER_WIDE, COURSES
 from gpu_provisioner.azure.errors import About, Failure, classify
-from gpu_provisioner.azure.pools import Pool, PoolSpec
+from gpu_provisioner.azure.pools import Pool
 from gpu_provisioner.binding import belongs, made_at
 from gpu_provisioner.claims.actions import (
-    AwaitTurn,
-    CreatePool,
+    BOOTSTRAPS,
+    Bind,
     DeleteClaim,
-    DeletePool,
     Hold,
     MarkInitialized,
-    MarkStarted,
     Observed,
     Plan,
     Refusal,
     RegisterNode,
     ReleaseNode,
-    Remember,
 )
+from gpu_provisioner.claims.claim import Claim
 from gpu_provisioner.claims.progress import DONE, Bound, Progress, State, Step
 from gpu_provisioner.claims.shape import resolved_labels
 from gpu_provisioner.claims.teardown import LOOK_AGAIN, tear_down
 from gpu_provisioner.nodes.readiness import initialization
 from gpu_provisioner.nodes.registration import held, initialized_patch, registration_patch
 from gpuapis.core import Node
+from gpuapis.labels import INSTANCE_TYPE
 
 CHECK_AGAIN = 60.0
 SOON = 1.0
@@ -41,9 +40,6 @@ _CREDIBLE = 2.0
 
 _QUIETLY = 2
 """Passing faults in a row that are nobody's business yet."""
-
-_BOOTSTRAPS = 3
-"""VMs that may fail to become nodes before it is taken for more than bad luck."""
 
 _ON_ITS_WAY = frozenset({"conflict", "changed", "queued", "throttled", "transient", "gone"})
 
@@ -67,7 +63,7 @@ def _provide(seen: Observed) -> Plan:
     if seen.view_age is None or seen.blind is not None:
         return Plan(progress=Progress(_told(seen.blind)) if seen.blind else None)
     if seen.pool is None:
-        return _without_old_nodes(seen, _create(seen, seen.wanted))
+        return _without_old_nodes(seen, _await_request(seen))
     if not belongs(seen.pool, seen.claim):
         return _name_taken(seen.pool)
     if seen.pool.state in {"Failed", "Deleting"}:
@@ -81,22 +77,27 @@ def _without_old_nodes(seen: Observed, plan: Plan) -> Plan:
     return replace(plan, actions=(*old, *plan.actions))
 
 
-def _create(seen: Observed, wanted: PoolSpec) -> Plan:
-    """There is no pool: ask for one, unless Azure has said no and not enough time has passed."""
-    asked = Step("waiting", "PoolCreating", f"AKS is making agent pool {wanted.name}.")
+def _await_request(seen: Observed) -> Plan:
+    """There is no pool yet: one is asked for, or Azure has said no and is asked again later."""
     if seen.refused is not None and (final := _hopeless(seen, seen.refused)):
         return final
-    if seen.refused is not None and seen.now < seen.refused.until:
+    asked = Progress(_making(seen.claim, seen.place))
+    if seen.refused is not None:
         return _wait_out(seen, seen.refused, asked)
-    if seen.crowded:
-        limit = COURSES["limit"]
-        step = Step("refused", limit.reason, f"{limit.summary} {limit.remedy}")
-        return Plan(progress=Progress(step), look_again=CHECK_AGAIN, fresh=CHECK_AGAIN)
-    return Plan(
-        (AwaitTurn(wanted.name), MarkStarted(seen.now), CreatePool(wanted)),
-        Progress(asked),
-        seen.policy.launch_timeout,
-    )
+    # Without a place it is about to get one, in a few seconds at most.
+    return Plan(progress=asked if seen.place else None)
+
+
+def _making(claim: Claim, pool: str, phase: str = "") -> Step:
+    size = claim.labels.get(INSTANCE_TYPE, "node")
+    doing = f" ({phase})" if phase not in {"", "creating"} else ""
+    return Step("waiting", "PoolCreating", f"AKS is making a {size} in agent pool {pool}{doing}.")
+
+
+def hopeless(refused: Refusal) -> bool:
+    """Whether no further try is made after this refusal."""
+    again_and_again = refused.failure.kind == "bootstrap" and refused.attempts >= BOOTSTRAPS
+    return refused.failure.final or again_and_again
 
 
 def _hopeless(seen: Observed, refused: Refusal) -> Plan | None:
@@ -104,16 +105,16 @@ def _hopeless(seen: Observed, refused: Refusal) -> Plan | None:
     failure = refused.failure
     if failure.kind == "capacity" and seen.policy.on_insufficient_capacity == "delete":
         return _give_up(failure.reason, failure.message)
-    again_and_again = failure.kind == "bootstrap" and refused.attempts >= _BOOTSTRAPS
-    if failure.final or again_and_again:
+    if hopeless(refused):
         return Plan(progress=Progress(Step("failed", failure.reason, failure.message)))
     return None
 
 
-def _wait_out(seen: Observed, refused: Refusal, asked: Step) -> Plan:
-    wait = (refused.until - seen.now).total_seconds()
+def _wait_out(seen: Observed, refused: Refusal, asked: Progress) -> Plan:
+    # It is told until Azure has said otherwise, or one that lasts would be told anew at every try.
+    wait = max((refused.until - seen.now).total_seconds(), SOON)
     if refused.failure.kind == "transient" and refused.attempts <= _QUIETLY:
-        return Plan(progress=Progress(asked), look_again=wait)
+        return Plan(progress=asked, look_again=wait)
     fresh = LOOK_AGAIN if refused.failure.kind in CLUSTER_WIDE else None
     return Plan((), Progress(_told(refused.failure, refused.until)), wait, fresh)
 
@@ -143,7 +144,7 @@ def _launch(seen: Observed, pool: Pool) -> Plan:
         case "Succeeded":
             return _await_node(seen, pool)
         case "Failed":
-            return _replace_failed(seen, pool)
+            return _await_node(seen, pool) if _usable(_joined(seen)) else _failed(seen, pool)
         case "Deleting":  # pragma: no branch  (no fifth state)
             text = f"Agent pool {pool.name} is being removed, to be made again."
             again = Step("waiting", "PoolCreating", text)
@@ -151,23 +152,24 @@ def _launch(seen: Observed, pool: Pool) -> Plan:
 
 
 def _await_pool(seen: Observed, pool: Pool) -> Plan:
+    joined = _joined(seen)
+    if _usable(joined):
+        return _bind(seen, joined[0])
     left = _left(seen, pool, seen.policy.launch_timeout)
     if left <= 0:
         return _over_time(seen, f"AKS has not made agent pool {pool.name} ({pool.phase})", "launch")
-    joined = _joined(seen)
+    progress = Progress(_making(seen.claim, pool.name, pool.phase.lower()))
     # Early, so that the claim's labels and startup taints are there before any pod is.
-    actions = tuple(
-        RegisterNode(node)
-        for node in joined
-        if len(joined) == 1 and registration_patch(node, seen.claim)
-    )
-    phase = pool.phase.lower() or "in progress"
-    text = f"AKS is making agent pool {pool.name} with one {pool.vm_size} ({phase})."
-    progress = Progress(Step("waiting", "PoolCreating", text))
+    actions = _take_over(seen.claim, joined[0]) if len(joined) == 1 else ()
     if joined:
         # The VM has joined, so the operation is about to end.
         return Plan(actions, progress, min(SOON, left), fresh=SOON)
     return Plan(actions, progress, left)
+
+
+def _usable(nodes: list[Node]) -> bool:
+    """Whether there is just the node, and it works, whatever becomes of the operation."""
+    return len(nodes) == 1 and nodes[0].ready and bool(nodes[0].spec.provider_id)
 
 
 def _await_node(seen: Observed, pool: Pool) -> Plan:
@@ -200,17 +202,13 @@ def _several(nodes: list[Node]) -> Step:
     return Step("failed", "MultipleNodesFound", f"Instead of one node there are {names}.")
 
 
-def _replace_failed(seen: Observed, pool: Pool) -> Plan:
-    """A pool that failed is deleted at once, since it may cost; then its failure is waited out."""
+def _failed(seen: Observed, pool: Pool) -> Plan:
+    """The pool failed, and is about to be given up, or the claim's place in it."""
+    if seen.refused is not None and (final := _hopeless(seen, seen.refused)):
+        return final
     about = About(pool.vm_size, seen.policy.region)
     failure = classify("pool", None, pool.phase, pool.error, about=about)
-    if failure.kind == "capacity" and seen.policy.on_insufficient_capacity == "delete":
-        return _give_up(failure.reason, failure.message)
-    progress = Progress(_told(failure))
-    if seen.undeletable is not None and seen.now < seen.undeletable.until:
-        wait = (seen.undeletable.until - seen.now).total_seconds()
-        return Plan(progress=progress, look_again=wait)
-    return Plan((DeletePool(pool), Remember(failure)), progress)
+    return Plan(progress=Progress(_told(failure)))
 
 
 def _over_time(seen: Observed, what: str, which: str) -> Plan:
@@ -285,14 +283,21 @@ def _bind(seen: Observed, node: Node) -> Plan:
         node.status.capacity,
         node.status.allocatable,
     )
-    if registration_patch(node, claim):
+    if actions := _take_over(claim, node):
         progress = Progress(DONE, DONE, _unless_done(claim.is_true("Initialized")), bound=bound)
-        return Plan((RegisterNode(node),), progress)
+        return Plan(actions, progress)
     lacks = initialization(node, claim)
     if claim.is_true("Initialized"):
         trouble = None if lacks == DONE else lacks
         return Plan(_marking(node, lacks), Progress(DONE, DONE, DONE, trouble, bound=bound))
     return Plan(_marking(node, lacks), Progress(DONE, DONE, lacks, bound=bound))
+
+
+def _take_over(claim: Claim, node: Node) -> tuple[Bind | RegisterNode, ...]:
+    """Both halves of the binding, as far as they are not written down yet."""
+    bind = (Bind(node),) if claim.seat != node.metadata.name else ()
+    register = (RegisterNode(node),) if registration_patch(node, claim) else ()
+    return (*bind, *register)
 
 
 def _unless_done(done: bool) -> Step:

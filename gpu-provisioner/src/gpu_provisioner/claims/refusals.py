@@ -24,6 +24,9 @@ _RECOVERED: Final[dict[str, Kind]] = {
 }
 """Reasons on a claim that tell the kind of failure beyond doubt."""
 
+OURS: Final[frozenset[Kind]] = frozenset({"queued", "limit"})
+"""Refusals that we gave ourselves, and look at again whenever anything changes."""
+
 _MAY_HAVE_PASSED: Final[frozenset[Kind]] = CLUSTER_WIDE | {"forbidden", "transient"}
 """Kinds that have probably passed when Azure answers after it did not."""
 
@@ -46,8 +49,12 @@ class Refusals:
         return refusal if generation == claim.generation else None
 
     def deleting(self, claim: Claim) -> Refusal | None:
-        """What Azure said when the claim's pool was to be deleted."""
+        """What Azure said when the end of the claim's pool was to be confirmed."""
         return self._deleting.get(claim.uid)
+
+    def deleting_pool(self, name: str) -> Refusal | None:
+        """What Azure said when a pool, or a VM of it, was to be deleted."""
+        return self._deleting.get(name)
 
     def note_creation(self, claim: Claim, failure: Failure) -> Refusal:
         """Has a failure to make the pool waited out, longer the more often it comes in a row."""
@@ -55,16 +62,27 @@ class Refusals:
         self._creating[claim.uid] = (claim.generation, refusal)
         return refusal
 
-    def note_deletion(self, claim: Claim, failure: Failure, pool: Pool | None = None) -> Refusal:
-        """Has a failure to delete `pool`, or to learn that there is none, waited out likewise."""
-        busy = failure.kind == "conflict" and pool is not None and pool.state == "InProgress"
-        refusal = replace(self._next(self.deleting(claim), failure), pool_busy=busy)
-        self._deleting[claim.uid] = refusal
+    def note_deletion(self, claim: Claim, failure: Failure) -> Refusal:
+        """Has a failure to learn that the claim's pool is gone waited out likewise."""
+        self._deleting[claim.uid] = refusal = self._next(self.deleting(claim), failure)
         return refusal
 
-    def forget_deletion(self, uid: str) -> None:
-        """The pool that could not be deleted is going, or gone."""
-        self._deleting.pop(uid, None)
+    def note_pool(self, name: str, failure: Failure, pool: Pool | None) -> Refusal:
+        """Has a failure to delete a pool, or a VM of it, waited out likewise."""
+        busy = failure.kind == "conflict" and pool is not None and pool.state == "InProgress"
+        refusal = replace(self._next(self.deleting_pool(name), failure), pool_busy=busy)
+        self._deleting[name] = refusal
+        return refusal
+
+    def forget_pool(self, name: str) -> None:
+        """What could not be deleted is going, or gone."""
+        self._deleting.pop(name, None)
+
+    def forget_turn(self, uid: str) -> None:
+        """The claim's turn has come."""
+        noted = self._creating.get(uid)
+        if noted is not None and noted[1].failure.kind in OURS:
+            del self._creating[uid]
 
     def forget(self, uid: str) -> None:
         """The claim has its node, or is gone."""
@@ -72,7 +90,7 @@ class Refusals:
         self._deleting.pop(uid, None)
 
     def forgive(self) -> frozenset[str]:
-        """Azure lists pools again: forgets what that ends; returns the claims' uids."""
+        """Azure lists pools again: forgets what that ends; returns uids of claims, names of pools."""
         over = frozenset(
             uid for uid, each in self._noted() if each.failure.kind in _MAY_HAVE_PASSED
         )
@@ -86,7 +104,7 @@ class Refusals:
         What is met again all the same concerns only some calls, and is waited out.
 
         Returns:
-            The claims' uids.
+            Uids of claims and names of pools.
         """
         now = self._clock.now()
         doubtful = frozenset(

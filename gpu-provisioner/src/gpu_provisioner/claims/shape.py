@@ -1,4 +1,4 @@
-"""From what a claim asks for to the agent pool that serves it.
+"""From what a claim asks for to the shape of an agent pool that serves it.
 
 Invariant: pure, and never a guess: a claim that does not say exactly what to make is a problem with
 a name, and costs nothing.
@@ -7,14 +7,15 @@ a name, and costs nothing.
 import re
 from datetime import UTC, datetime
 from math import ceil
-from typing import Final
+from typing import Final, Literal
 
-from gpu_provisioner.azure.pools import PoolSpec
-from gpu_provisioner.binding import pool_name, tags
+from gpu_provisioner.azure.pools import Shape
+from gpu_provisioner.binding import marks
 from gpu_provisioner.claims.claim import Claim, Taint
 from gpu_provisioner.claims.quantities import quantity
 from gpuapis.labels import (
     ARCH,
+    ASSIGNED_POOL,
     CAPACITY_TYPE,
     CREATION_TIMESTAMP,
     HOSTNAME,
@@ -28,13 +29,19 @@ from gpuapis.labels import (
     ZONE,
 )
 
+PoolMode = Literal["dedicated", "shared"]
+"""Whether a pool serves one claim or all claims of its shape."""
+
+MOST_SHARING: Final = 1_000
+"""Nodes that AKS allows in a pool."""
+
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{0,11}")
 _GIB: Final = 2**30
 _MOST_DISK: Final = 2_048
 _FAMILIES: Final = {"ubuntu": "Ubuntu", "azurelinux": "AzureLinux"}
 
-_TOLD_BY_AKS: Final = frozenset({ARCH, OS, HOSTNAME, INSTANCE_TYPE, REGION, ZONE})
-"""Labels that AKS sets by itself, and refuses or overrides when they are asked for."""
+_NOT_FOR_AKS: Final = frozenset({ARCH, OS, HOSTNAME, INSTANCE_TYPE, REGION, ZONE, ASSIGNED_POOL})
+"""Labels that AKS sets by itself, and refuses or overrides when they are asked for; and our note."""
 
 _ONLY: Final = {OS: "linux", ARCH: "amd64"}
 
@@ -43,37 +50,41 @@ class Unservable(Exception):
     """A claim that no agent pool can serve; the text says what is wrong and what would do."""
 
 
-def pool_for(claim: Claim, now: datetime, subnets: tuple[str, str] = ("", "")) -> PoolSpec:
-    """The agent pool to make for a claim.
+def shape_for(claim: Claim, mode: PoolMode, subnets: tuple[str, str] = ("", "")) -> Shape:
+    """The shape of a pool that serves a claim.
+
+    The pool of a dedicated claim carries all that the claim asks of its node, and so fits no other
+    claim; a shared one carries what its claims have in common, the rest comes by registration.
 
     Args:
         claim: what is asked for.
-        now: goes into a tag.
+        mode: whether other claims may have a place in the pool, too.
         subnets: resource ids of the cluster's node and pod subnets; "" for AKS's own.
 
     Raises:
         Unservable: the claim does not say what to make, or AKS cannot make it.
     """
-    name = pool_name(claim)
-    if not _NAME.fullmatch(name):
+    dedicated = mode == "dedicated"
+    if dedicated and not _NAME.fullmatch(claim.name):
         raise Unservable(
-            f"metadata.name {name!r} cannot name an agent pool. Use 1 to 12 lower-case letters and "
-            "digits, the first one a letter."
+            f"metadata.name {claim.name!r} cannot name an agent pool. Use 1 to 12 lower-case "
+            "letters and digits, the first one a letter."
         )
     _check_platform(claim)
     vm_size = _instance_type(claim)
-    return PoolSpec(
-        name=name,
+    return Shape(
         vm_size=vm_size,
+        kind=claim.kind,
         os_sku=_FAMILIES.get(image_family(claim), "Ubuntu"),
         os_disk_gib=_disk(claim),
-        labels=node_labels(claim, vm_size),
-        taints=tuple(_written(taint) for taint in claim.taints),
-        tags=tags(claim, now),
-        zones=_zones(claim),
+        labels=node_labels(claim, vm_size) if dedicated else shared_labels(claim, vm_size),
+        taints=tuple(sorted(_written(taint) for taint in claim.taints)),
+        zones=tuple(sorted(_zones(claim))),
         spot=capacity_type(claim) == "spot",
         subnet=subnets[0],
         pod_subnet=subnets[1],
+        marks=marks(claim) if dedicated else {},
+        most=1 if dedicated else MOST_SHARING,
     )
 
 
@@ -101,17 +112,29 @@ def resolved_labels(claim: Claim) -> dict[str, str]:
 
 
 def node_labels(claim: Claim, vm_size: str) -> dict[str, str]:
-    """The labels that AKS is to put on the node: ours, overlaid by the claim's."""
-    default = {NODEPOOL: "kaito"} | (
-        {PROVISIONER_NAME: "default"} if claim.kind == "Machine" else {}
-    )
+    """The labels that AKS is to put on a claim's own node: ours, overlaid by the claim's."""
     made = claim.created or datetime.fromtimestamp(0, UTC)
     return {
-        **default,
-        **{key: value for key, value in claim.labels.items() if key not in _TOLD_BY_AKS},
-        MACHINE_TYPE: "gpu" if vm_size.lower().startswith("standard_n") else "cpu",
+        **_default_labels(claim),
+        **{key: value for key, value in claim.labels.items() if key not in _NOT_FOR_AKS},
+        MACHINE_TYPE: _machine_type(vm_size),
         CREATION_TIMESTAMP: made.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ"),
     }
+
+
+def shared_labels(claim: Claim, vm_size: str) -> dict[str, str]:
+    """The labels that AKS is to put on every node of a pool that the claim shares."""
+    default = _default_labels(claim)
+    told = {key: claim.labels.get(key, value) for key, value in default.items()}
+    return {**told, MACHINE_TYPE: _machine_type(vm_size)}
+
+
+def _default_labels(claim: Claim) -> dict[str, str]:
+    return {NODEPOOL: "kaito"} | ({PROVISIONER_NAME: "default"} if claim.kind == "Machine" else {})
+
+
+def _machine_type(vm_size: str) -> str:
+    return "gpu" if vm_size.lower().startswith("standard_n") else "cpu"
 
 
 def capacity_type(claim: Claim) -> str:

@@ -1,18 +1,20 @@
 """Decides how to remove what was made for a claim: a pure function of what was observed.
 
-Invariant: the claim is let go only after Azure said that its pool is gone; pods are asked to leave
-first, as long as there is a node that they could run on; a pool that is still being made is
-deleted at once.
+Invariant: the claim is let go only after Azure said that its VM, or its whole pool, is gone; pods
+are asked to leave first, as long as there is a node that they could run on; a VM that is still
+being made is not waited for.
 """
 
+from dataclasses import replace
+
 from gpu_provisioner.azure.pools import Pool
-from gpu_provisioner.binding import belongs
+from gpu_provisioner.binding import belongs, shared
 from gpu_provisioner.claims.actions import (
     Action,
     ConfirmGone,
     Cordon,
-    DeletePool,
     Evict,
+    Leave,
     Observed,
     Plan,
     Release,
@@ -46,21 +48,21 @@ def tear_down(seen: Observed) -> Plan:
 
 def _remove(seen: Observed, nodes: tuple[Node, ...]) -> Plan:
     """Takes away what is left: pods, then the pool, then the node's object, then the claim."""
-    name = seen.claim.name
     if seen.pool is None:
-        return _finish(seen, nodes, (ConfirmGone(name),))
+        return _held_up(seen) or _finish(nodes, (ConfirmGone(seen.place),))
+    name = seen.pool.name
     if not belongs(seen.pool, seen.claim):
         # The name has gone to another pool, which can only be since ours was gone.
-        return _finish(seen, (), ())
+        return _finish((), ())
+    if seen.gone:
+        return _finish(nodes, ())
     if seen.pool.state == "Deleting":
         text = f"AKS is removing agent pool {name} and its VM."
         return Plan(tuple(ReleaseNode(node) for node in nodes), _ending("PoolDeleting", text))
-    return _drain(seen, nodes) or _delete(seen, seen.pool, nodes)
+    return _drain(seen, nodes) or _leave(seen, seen.pool, nodes)
 
 
-def _finish(seen: Observed, nodes: tuple[Node, ...], first: tuple[Action, ...]) -> Plan:
-    if held_up := _held_up(seen):
-        return held_up
+def _finish(nodes: tuple[Node, ...], first: tuple[Action, ...]) -> Plan:
     return Plan((*first, *(ReleaseNode(node) for node in nodes), Release()))
 
 
@@ -83,12 +85,16 @@ def _drain(seen: Observed, nodes: tuple[Node, ...]) -> Plan | None:
     return Plan(actions, _ending("Draining", text), DRAIN_AGAIN)
 
 
-def _delete(seen: Observed, pool: Pool, nodes: tuple[Node, ...]) -> Plan:
+def _leave(seen: Observed, pool: Pool, nodes: tuple[Node, ...]) -> Plan:
+    """Nothing runs on the claim's VM any more: the rest is for its pool to do."""
+    # AKS deletes the node's object before its VM is gone; nothing is to be drained any more.
+    released = tuple(ReleaseNode(node) for node in nodes if node.deleting)
+    actions: tuple[Action, ...] = (Leave(pool.name), *released)
     if held_up := _held_up(seen):
-        return held_up
-    text = f"AKS is asked to remove agent pool {pool.name} and its VM."
-    released = tuple(ReleaseNode(node) for node in nodes)
-    return Plan((DeletePool(pool), *released), _ending("PoolDeleting", text))
+        return replace(held_up, actions=actions)
+    vm = f"VM {seen.claim.seat}" if seen.claim.seat else "the claim's VM"
+    what = f"{vm} of agent pool {pool.name}" if shared(pool) else f"agent pool {pool.name}"
+    return Plan(actions, _ending("PoolDeleting", f"AKS is asked to remove {what}."), LOOK_AGAIN)
 
 
 def _held_up(seen: Observed) -> Plan | None:

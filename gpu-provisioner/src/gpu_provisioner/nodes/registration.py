@@ -4,11 +4,14 @@ Invariant: pure; nothing that AKS put on the node is altered, and a startup tain
 removed never comes back.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gpu_provisioner.claims.claim import Claim, Taint
 from gpuapis.core import Node
 from gpuapis.labels import (
+    ASSIGNED_NODE,
+    ASSIGNED_POOL,
     DISRUPTED_TAINT,
     DO_NOT_SYNC_TAINTS,
     EXCLUDE_FROM_LOAD_BALANCERS,
@@ -20,7 +23,12 @@ from gpuapis.labels import (
 )
 
 _OURS_ALONE: Final = frozenset(
-    {PROVISION_STARTED, "kubectl.kubernetes.io/last-applied-configuration"}
+    {
+        PROVISION_STARTED,
+        ASSIGNED_NODE,
+        ASSIGNED_POOL,
+        "kubectl.kubernetes.io/last-applied-configuration",
+    }
 )
 _LB_VALUE: Final = "karpenter"
 
@@ -49,8 +57,8 @@ def registration_patch(node: Node, claim: Claim) -> dict[str, Any] | None:
     """
     if registered(node) and _owned_by(node, claim):
         return None
-    labels = {**claim.labels, REGISTERED: "true"}
-    annotations = {key: value for key, value in claim.annotations.items() if key not in _OURS_ALONE}
+    labels = {**_for_nodes(claim.labels), REGISTERED: "true"}
+    annotations = _for_nodes(claim.annotations)
     meta = node.metadata
     patch: dict[str, Any] = {
         "metadata": {
@@ -89,6 +97,10 @@ def release_patch(node: Node) -> dict[str, Any]:
     """The guarded merge patch that takes our finalizer off a node."""
     kept = [name for name in node.metadata.finalizers if name != TERMINATION_FINALIZER]
     return {"metadata": {"finalizers": kept}}
+
+
+def _for_nodes(marks: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in marks.items() if key not in _OURS_ALONE}
 
 
 def _owned_by(node: Node, claim: Claim) -> bool:
