@@ -13,7 +13,7 @@ from controlkit.errors import Stale
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key
 from gpu_provisioner.azure.gateway import Gateway
-from gpu_provisioner.binding import made_for, owners_of
+from gpu_provisioner.binding import kind_served, made_for, owners_of
 from gpu_provisioner.claims.dialect import Dialect
 from gpu_provisioner.claims.refusals import Refusals
 from gpu_provisioner.pools.actions import (
@@ -130,17 +130,18 @@ class PoolExecutor:
             Stale: somebody may.
         """
         name = action.pool.name
-        for dialect in self._dialects:
-            if not await self._client.serves(dialect.resource):
-                continue
-            selector = f"{ASSIGNED_POOL}={name}"
-            found = (await self._client.list(dialect.view, label_selector=selector)).items
-            namesake = await self._client.get(dialect.view, Key("", name))
-            for claim in (*found, *([namesake] if namesake is not None else [])):
-                meta = claim.metadata
-                here = meta.labels.get(ASSIGNED_POOL, meta.name) == name
-                if here and meta.uid not in action.members and made_for(action.pool, meta.uid):
-                    raise Stale("UnknownClaim", f"claim {claim.key} may want a VM of {name}")
+        kind = kind_served(action.pool)
+        view = next((each.view for each in self._dialects if each.kind == kind), None)
+        if view is None:
+            raise Stale("KindNotServed", f"nobody can say whether a {kind} wants a VM of {name}")
+        selector = f"{ASSIGNED_POOL}={name}"
+        found = (await self._client.list(view, label_selector=selector)).items
+        namesake = await self._client.get(view, Key("", name))
+        for claim in (*found, *([namesake] if namesake is not None else [])):
+            meta = claim.metadata
+            here = meta.labels.get(ASSIGNED_POOL, meta.name) == name
+            if here and meta.uid not in action.members and made_for(action.pool, meta.uid):
+                raise Stale("UnknownClaim", f"claim {claim.key} may want a VM of {name}")
         nodes = await self._client.list(Node, label_selector=f"{AGENT_POOL}={name}")
         for node in nodes.items:
             if node.metadata.name in action.machines and any(
