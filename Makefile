@@ -14,10 +14,12 @@ NODES ?=
 SPEED ?=
 WITHOUT ?=
 CLAIM_API ?=
+MODEL ?=
 N ?= 100
 
 .DEFAULT_GOAL := help
 .PHONY: help podman setup setup-runtimes fmt check test test-fast coverage demo e2e compose-test manifests golden \
+	presets presets-page \
 	lock images sandbox-up sandbox-status sandbox-down doctor bench bench-storm bench-control-plane \
 	bench-idle clean
 
@@ -29,6 +31,9 @@ demo: setup setup-runtimes ## One Workspace becomes a served model, on this mach
 test: setup setup-runtimes ## All unit tests, and the integration tests on a real etcd and kube-apiserver
 	$(RUN) pytest -n 2 --dist loadfile
 	$(RUNTIMES) pytest
+
+presets: setup ## Print the models, what each needs and the machine size for it [MODEL=phi-4|FAMILY]
+	@$(RUN) python -m workspace_controller.presets $(MODEL)
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} \
@@ -74,6 +79,7 @@ check: setup setup-runtimes ## Formatting, lint, types, layers, generated files
 	MYPYPATH=gpu-provisioner/tests $(RUN) mypy gpu-provisioner/tests
 	$(RUN) lint-imports
 	$(RUN) python -m gpuapis.manifests --check
+	$(RUN) python -m workspace_controller.presets --check
 	$(RUNTIMES) mypy
 
 test-fast: setup ## Unit tests only: no control plane, no model
@@ -93,6 +99,9 @@ podman:
 
 manifests: setup ## Write the CRDs of the charts from the API types
 	$(RUN) python -m gpuapis.manifests
+
+presets-page: setup ## Write docs/presets.md from the catalogue and the table of machine sizes
+	$(RUN) python -m workspace_controller.presets --write
 
 golden: setup ## Rewrite the golden manifests; read the diff before you commit it
 	UPDATE_GOLDEN=1 $(RUN) pytest -q workspace-controller/tests/golden

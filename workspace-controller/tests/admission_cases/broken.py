@@ -188,6 +188,17 @@ BROKEN: Final[dict[str, Case]] = {
         },
         "it fits with the annotation kaito.sh/runtime: transformers",
     ),
+    "a size too small to tune on": Case(
+        "size-fits",
+        {
+            "size": "Standard_NV36ads_A10_v5",
+            **tuning(preset={"name": "phi-4"}, method="LoRA"),
+        },
+        (
+            "tuning phi-4 by lora takes 30.9 GiB of each GPU, and each A10 of "
+            "Standard_NV36ads_A10_v5 has 24 GiB. Sizes that fit: Standard_NC24ads_A100_v4"
+        ),
+    ),
     "a size without NVIDIA": Case(
         "size-nvidia",
         {"size": "Standard_NG32ads_V620_v1"},

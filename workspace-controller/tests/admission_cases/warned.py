@@ -2,7 +2,16 @@
 
 from typing import Any, Final
 
-from admission_cases.builders import CLAIM, FALCON, TEMPLATE, adapter, adapters, data, result
+from admission_cases.builders import (
+    CLAIM,
+    FALCON,
+    TEMPLATE,
+    adapter,
+    adapters,
+    data,
+    result,
+    tuning,
+)
 from gpuapis import labels
 from workspace_controller.rules.later_fields import NOTE
 
@@ -47,6 +56,14 @@ WARNED: Final[dict[str, tuple[str, dict[str, Any], str]]] = {
         "size-bypassed",
         {"size": "Standard_NV6ads_A10_v5", "notes": {labels.BYPASS_RESOURCE_CHECKS: "true"}},
         "does not fit: the weights of phi-3-mini-128k-instruct",
+    ),
+    "tuning that takes nearly all of a GPU": (
+        "size-tight",
+        {
+            "size": "Standard_NV18ads_A10_v5",
+            **tuning(preset={"name": "phi-4-mini-instruct"}, method="lora"),
+        },
+        "has 12 GiB on each GPU, and tuning phi-4-mini-instruct takes 11.4 GiB of them",
     ),
     "a bypass that says false": (
         "bypass-resource-checks",

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workspace_controller.presets.catalog import Engine, Preset, catalog
-from workspace_controller.skus.choice import choose, successor, suggestions
+from workspace_controller.presets.catalog import Engine, Method, Preset, catalog
+from workspace_controller.skus.choice import Choice, choose, ranked, serving, successor, tuning
 from workspace_controller.skus.fit import Fit, fit
 from workspace_controller.skus.table import Sku, SkuTable, sku_table
 
@@ -23,8 +23,19 @@ def preset(name: str, **changes: Any) -> Preset:
     return found.model_copy(update=changes)
 
 
+def choice(
+    model: Preset,
+    table: SkuTable = AZURE,
+    *,
+    nodes: int = 1,
+    engine: Engine | None = None,
+) -> Choice | None:
+    trial = serving(model, nodes=nodes, engine=engine)
+    return choose(model, table, TODAY, trial, nodes=nodes)
+
+
 def chosen(model: Preset, table: SkuTable = AZURE, **how: Any) -> str | None:
-    found = choose(model, table, TODAY, **how)
+    found = choice(model, table, **how)
     return found.sku.name if found is not None else None
 
 
@@ -62,34 +73,51 @@ def test_every_preset_has_a_size_on_one_node() -> None:
 
 
 def test_nothing_is_chosen_where_nothing_fits_or_has_a_price() -> None:
-    assert choose(preset("phi-4", gpus=16), AZURE, TODAY) is None
-    assert choose(preset("phi-4"), sku_table("aws"), TODAY) is None
+    assert chosen(preset("phi-4", gpus=16)) is None
+    assert chosen(preset("phi-4"), sku_table("aws")) is None
 
 
 def test_the_reason_says_why_at_what_price_and_what_else() -> None:
-    found = choose(preset("phi-4"), AZURE, TODAY)
+    found = choice(preset("phi-4"))
     assert found is not None
     assert found.reason == (
         "Standard_NC24ads_A100_v4 (1 x A100, 80 GiB each) is the cheapest of the 12 sizes in "
         "service that fit phi-4: 3.673 USD an hour in eastus (list price of 2026-06-18). Next: "
         "Standard_NC64as_T4_v3 at 4.352 and Standard_NV72ads_A10_v5 at 6.52"
     )
-    found = choose(preset("falcon-7b"), AZURE, TODAY)
+    found = choice(preset("falcon-7b"))
     assert found is not None
     assert "which Standard_NC4as_T4_v3 at 0.526 and Standard_NC8as_T4_v3" in found.reason
-    found = choose(preset("llama-3.3-70b-instruct"), AZURE, TODAY, nodes=2)
+    found = choice(preset("llama-3.3-70b-instruct"), nodes=2)
     assert found is not None
     assert "2 x 6.98 USD an hour in eastus, 13.96 in all" in found.reason
     assert len(found.reason) <= 1024
 
 
-def test_suggestions_begin_with_the_cheapest() -> None:
+def test_all_that_fit_are_ranked_from_the_cheapest_on() -> None:
     model = preset("phi-3-mini-4k-instruct")
-    assert suggestions(model, AZURE, TODAY, limit=2) == (
-        "Standard_NC4as_T4_v3",
-        "Standard_NC8as_T4_v3",
-    )
-    assert suggestions(model, sku_table("aws"), TODAY)
+    found = ranked(model, AZURE, TODAY, serving(model))
+    assert [sku.name for sku in found[:2]] == ["Standard_NC4as_T4_v3", "Standard_NC8as_T4_v3"]
+    assert ranked(model, sku_table("aws"), TODAY, serving(model))
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "size"),
+    [
+        # Tuning computes in bfloat16, which a T4 emulates.
+        ("phi-3-mini-128k-instruct", "qlora", "Standard_NV12ads_A10_v5"),
+        ("phi-3-mini-128k-instruct", "lora", "Standard_NV18ads_A10_v5"),
+        ("phi-4", "lora", "Standard_NC24ads_A100_v4"),
+        ("falcon-40b", "qlora", "Standard_NC24ads_A100_v4"),
+        # Of the H100s with 94 GiB, 82 are taken.
+        ("falcon-40b", "lora", "Standard_NC40ads_H100_v5"),
+    ],
+)
+def test_a_size_is_chosen_for_tuning(name: str, method: Method, size: str) -> None:
+    model = preset(name)
+    found = choose(model, AZURE, TODAY, tuning(model, method))
+    assert found is not None
+    assert found.sku.name == size
 
 
 @pytest.mark.parametrize(
@@ -124,7 +152,7 @@ def total(size: Sku, nodes: int) -> float:
 def test_what_is_chosen_fits_is_in_service_and_nothing_like_it_is_cheaper(
     model: Preset, table: SkuTable, nodes: int, engine: Engine | None
 ) -> None:
-    found = choose(model, table, TODAY, nodes=nodes, engine=engine)
+    found = choice(model, table, nodes=nodes, engine=engine)
     could = [
         each
         for each in table.skus
@@ -139,17 +167,12 @@ def test_what_is_chosen_fits_is_in_service_and_nothing_like_it_is_cheaper(
         assert could == []
         return
     assert found.sku in could
-    assert found.fit == fit(model, found.sku, nodes=nodes, engine=engine)
-    alike = [
-        each
-        for each in could
-        if each.bfloat16 == found.sku.bfloat16
-        and fit(model, each, nodes=nodes, engine=engine) == found.fit
-    ]
+    trial = serving(model, nodes=nodes, engine=engine)
+    alike = [each for each in could if trial(each) == trial(found.sku)]
     assert total(found.sku, nodes) == min(total(each, nodes) for each in alike)
 
 
 @given(presets_, st.permutations(AZURE.skus), nodes_)
 def test_the_order_of_the_table_does_not_matter(model: Preset, skus: list[Sku], nodes: int) -> None:
-    shuffled = choose(model, replace(AZURE, skus=tuple(skus)), TODAY, nodes=nodes)
-    assert shuffled == choose(model, AZURE, TODAY, nodes=nodes)
+    shuffled = choice(model, replace(AZURE, skus=tuple(skus)), nodes=nodes)
+    assert shuffled == choice(model, nodes=nodes)

@@ -24,6 +24,7 @@ def workspace(
     status: dict[str, Any] | None = None,
     notes: dict[str, str] | None = None,
     count: int = 1,
+    tuning: dict[str, Any] | None = None,
 ) -> Workspace:
     resource: dict[str, Any] = {
         "labelSelector": selector or {"matchLabels": {"apps": "x"}},
@@ -35,7 +36,8 @@ def workspace(
         {
             "metadata": {"name": "w", "namespace": "n", "annotations": notes or {}},
             "resource": resource,
-            "inference": inference,
+            "inference": inference if tuning is None else None,
+            "tuning": tuning,
             "status": status or {},
         }
     )
@@ -104,6 +106,25 @@ def test_how_a_copy_runs(seen: Workspace, pod_gpus: int, nodes: int, engine: str
     found = resolved(seen)
     assert isinstance(found, Target), found
     assert (found.pod_gpus, found.nodes, found.engine) == (pod_gpus, nodes, engine)
+
+
+@pytest.mark.parametrize(
+    ("size", "method", "expected"),
+    [
+        (None, "qlora", ("Standard_NV12ads_A10_v5", 1, "80Gi")),
+        (None, "LoRA", ("Standard_NV18ads_A10_v5", 1, "80Gi")),
+        ("Standard_NC64as_T4_v3", "lora", ("Standard_NC64as_T4_v3", 4, "80Gi")),
+    ],
+)
+def test_tuning_uses_all_gpus_of_a_size_that_holds_the_model(
+    size: str | None, method: str, expected: tuple[str, int, str]
+) -> None:
+    task = {"preset": PHI["preset"], "method": method, "input": {}, "output": {}}
+    found = resolved(workspace(size, tuning=task))
+    assert isinstance(found, Target), found
+    assert (found.instance_type, found.pod_gpus, found.disk) == expected
+    assert found.gpus == found.pod_gpus
+    assert (found.nodes, found.engine) == (1, None)
 
 
 def test_the_reason_goes_with_the_choice_and_only_with_it() -> None:

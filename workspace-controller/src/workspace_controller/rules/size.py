@@ -12,13 +12,20 @@ from gpuapis import labels
 from gpuapis.workspace import Workspace
 from workspace_controller.manifests.model_pod import wished_engine
 from workspace_controller.presets.catalog import RUNTIME_CAPABILITY, Preset
+from workspace_controller.quantities import in_gib
 from workspace_controller.reading import shown
 from workspace_controller.rules.finding import Finding, Rule
 from workspace_controller.rules.objects import name_findings
-from workspace_controller.skus.choice import choose, successor, suggestions
+from workspace_controller.skus.choice import choose, ranked, successor
 from workspace_controller.skus.fit import Misfit, fit
 from workspace_controller.skus.table import Sku, SkuTable, Unmeasured
-from workspace_controller.workspaces.target import Knowledge, unknown_instance_type
+from workspace_controller.skus.tuning import TuningFit, fit_tuning
+from workspace_controller.workspaces.target import (
+    Knowledge,
+    method_of,
+    trial,
+    unknown_instance_type,
+)
 
 KNOWN = Rule("size-known", "The instance type is a GPU size of the cloud, or may be a new one.")
 NEEDED = Rule("size-needed", "A template says on which instance type it runs.")
@@ -39,11 +46,14 @@ RETIRED = Rule("size-retired", "The cloud still makes machines of the size.", wa
 EMULATED = Rule("size-emulated", "The GPU computes in the model's number format.", warns=True)
 OLD_GPU = Rule("size-old-gpu", "The runtime supports the GPU.", warns=True)
 ARM = Rule("size-arm", "The machine runs images for x86-64.", warns=True)
+TIGHT = Rule("size-tight", "A fine-tuning leaves a tenth of the GPU's memory free.", warns=True)
 ONE = Rule("tuning-count", "A fine-tuning runs on one machine.", server=True)
 MANY = Rule("count-large", "More than 100 machines are meant.", warns=True)
 
 FIELD: Final = "resource.instanceType"
 COUNT: Final = "resource.count"
+BETTER: Final = 3
+"""How many sizes that fit are named."""
 LARGE_COUNT: Final = 100
 POOL_LIMIT: Final = 1000
 """Nodes that an AKS pool takes."""
@@ -70,6 +80,8 @@ def size_findings(
             "larger resource.instanceType where one is too small",
             resource.count,
         )
+    if workspace.tuning is not None and preset is not None and preset.tuning is None:
+        preset = None  # its own rule says that it cannot be tuned: no size would do
     if not resource.instance_type:
         yield from _unsized(workspace, preset, knowledge, today)
         return
@@ -95,6 +107,7 @@ def size_warnings(
     if sku is not None:
         yield from _about_name(sku, skus, today)
         yield from _about_gpus(sku, preset)
+        yield from _about_tuning(workspace, preset, sku)
         if preset is not None and _bypassed(workspace):
             for reason in _against(workspace, preset, sku):
                 yield BYPASSED.broken(FIELD, f"{shown(asked)} does not fit: {reason}")
@@ -125,11 +138,10 @@ def _unsized(
             FIELD, "is empty, and a template does not say what it needs: name an instance type"
         )
         return
-    count, wish = workspace.resource.count, wished_engine(workspace)
-    if (
-        preset is not None
-        and choose(preset, knowledge.skus, today, nodes=count, engine=wish) is None
-    ):
+    if preset is None:
+        return
+    count, runs = workspace.resource.count, trial(workspace, preset)
+    if choose(preset, knowledge.skus, today, runs, nodes=count) is None:
         yield AVAILABLE.broken(
             FIELD,
             f"is empty, and no priced size of {knowledge.skus.cloud} fits {preset.name} on {count} "
@@ -156,7 +168,8 @@ def _fit_findings(
 def _against(workspace: Workspace, preset: Preset, sku: Sku) -> tuple[str, ...]:
     """Why the model does not run on so many such machines, and what would mend it."""
     if workspace.tuning is not None:
-        return ()
+        tuned = fit_tuning(preset, method_of(workspace.tuning) or "lora", sku)
+        return tuned.reasons if isinstance(tuned, Misfit) else ()
     count = workspace.resource.count
     how = fit(preset, sku, nodes=count, engine=wished_engine(workspace))
     if not isinstance(how, Misfit):
@@ -170,11 +183,24 @@ def _against(workspace: Workspace, preset: Preset, sku: Sku) -> tuple[str, ...]:
 
 
 def _better(workspace: Workspace, preset: Preset | None, knowledge: Knowledge, today: date) -> str:
-    if preset is None or workspace.tuning is not None:
+    if preset is None:
         return ""
-    count, wish = workspace.resource.count, wished_engine(workspace)
-    fitting = suggestions(preset, knowledge.skus, today, nodes=count, engine=wish)
-    return f". Sizes that fit: {', '.join(fitting)}" if fitting else ""
+    fitting = ranked(preset, knowledge.skus, today, trial(workspace, preset))
+    names = ", ".join(sku.name for sku in fitting[:BETTER])
+    return f". Sizes that fit: {names}" if names else ""
+
+
+def _about_tuning(workspace: Workspace, preset: Preset | None, sku: Sku) -> Iterator[Finding]:
+    if workspace.tuning is None or preset is None or preset.tuning is None:
+        return
+    how = fit_tuning(preset, method_of(workspace.tuning) or "lora", sku)
+    if isinstance(how, TuningFit) and how.tight:
+        yield TIGHT.broken(
+            FIELD,
+            f"{sku.name} has {in_gib(sku.gpu_memory)} on each GPU, and tuning {preset.name} takes "
+            f"{in_gib(how.need)} of them: it may run out of memory. A smaller max_length in "
+            "tuning.config, or the method qlora, takes less",
+        )
 
 
 def _about_name(sku: Unmeasured, skus: SkuTable, today: date) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ can be made of.
 from collections.abc import Iterator
 
 from gpuapis.workspace import TuningSpec
-from workspace_controller.presets.catalog import Catalog
+from workspace_controller.presets.catalog import METHODS, Catalog
 from workspace_controller.reading import shown
 from workspace_controller.rules.configs import ConfigRead, config_findings
 from workspace_controller.rules.finding import Finding, Rule, meant
@@ -15,7 +15,7 @@ from workspace_controller.rules.objects import name_findings
 from workspace_controller.rules.preset import preset_findings
 from workspace_controller.rules.sources import destination_findings, source_findings
 from workspace_controller.rules.training_config import CONTENT, training_config_problems
-from workspace_controller.workspaces.target import METHODS, Knowledge
+from workspace_controller.workspaces.target import Knowledge
 
 PRESET = Rule("tuning-preset", "tuning.preset is given.", server=True)
 TUNABLE = Rule("preset-tunable", "The preset to tune is one that can be fine-tuned.")

@@ -10,49 +10,70 @@ from dataclasses import dataclass
 from datetime import date
 from operator import attrgetter
 
-from workspace_controller.presets.catalog import Engine, Preset
+from workspace_controller.presets.catalog import Engine, Method, Preset
 from workspace_controller.skus.fit import Fit, fit
 from workspace_controller.skus.table import Sku, SkuTable
+from workspace_controller.skus.tuning import TuningFit, fit_tuning
+
+Merit = tuple[bool, bool]
+"""Whether vLLM cannot serve there, and whether the weights' format is emulated: the lesser wins."""
+Trial = Callable[[Sku], Merit | None]
+"""How well a size does for a model; None when it does not fit."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A machine size for a model, and why this one."""
+    """A machine size, and why this one."""
 
     sku: Sku
-    fit: Fit
     reason: str
     """One sentence for the person who left the size out."""
 
 
+def serving(preset: Preset, *, nodes: int = 1, engine: Engine | None = None) -> Trial:
+    """Tries sizes for serving a preset with all `nodes` machines."""
+
+    def trial(sku: Sku) -> Merit | None:
+        how = fit(preset, sku, nodes=nodes, engine=engine)
+        if not isinstance(how, Fit):
+            return None
+        return how.engine != "vllm", preset.dtype == "bfloat16" and not sku.bfloat16
+
+    return trial
+
+
+def tuning(preset: Preset, method: Method) -> Trial:
+    """Tries sizes for tuning a preset, which computes in bfloat16 whatever the weights are in."""
+
+    def trial(sku: Sku) -> Merit | None:
+        how = fit_tuning(preset, method, sku)
+        if not isinstance(how, TuningFit) or how.tight:
+            return None
+        return False, not sku.bfloat16
+
+    return trial
+
+
 def choose(
-    preset: Preset, table: SkuTable, today: date, *, nodes: int = 1, engine: Engine | None = None
+    preset: Preset, table: SkuTable, today: date, trial: Trial, *, nodes: int = 1
 ) -> Choice | None:
-    """The size that costs least for all `nodes` machines; None when no priced size fits.
+    """The size that costs least for all `nodes` machines; None when no priced size does.
 
-    A size on which vLLM serves comes before one on which only transformers does; for weights in
-    bfloat16, one that computes in it before any that must emulate it.
+    What does a model better comes first: see `Merit`.
     """
-    found = sorted(_fitting(preset, table, today, nodes, engine), key=_by_merit(preset))
-    priced = [each for each in found if each[0].usd_per_hour is not None]
-    if not priced:
-        return None
-    (sku, how), *others = priced
-    return Choice(sku, how, _reason(preset, table, sku, [other for other, _ in others], nodes))
+    found = [sku for sku in ranked(preset, table, today, trial) if sku.usd_per_hour is not None]
+    return Choice(found[0], _reason(preset, table, found, nodes)) if found else None
 
 
-def suggestions(
-    preset: Preset,
-    table: SkuTable,
-    today: date,
-    *,
-    limit: int = 3,
-    nodes: int = 1,
-    engine: Engine | None = None,
-) -> tuple[str, ...]:
-    """The names of the best sizes in service that fit, for a message."""
-    found = sorted(_fitting(preset, table, today, nodes, engine), key=_by_merit(preset))
-    return tuple(sku.name for sku, _ in found[:limit])
+def ranked(preset: Preset, table: SkuTable, today: date, trial: Trial) -> list[Sku]:
+    """All sizes in service on which the preset runs, the best first, those without price last."""
+    found: list[tuple[Merit, float, str, Sku]] = []
+    for sku in _in_service(table, today):
+        merit = trial(sku) if (sku.capability or 0) >= preset.capability else None
+        if merit is not None:
+            price = math.inf if sku.usd_per_hour is None else sku.usd_per_hour
+            found.append((merit, price, sku.name, sku))
+    return [sku for *_, sku in sorted(found, key=lambda each: each[:3])]
 
 
 def successor(sku: Sku, table: SkuTable, today: date) -> Sku | None:
@@ -78,29 +99,8 @@ def _in_service(table: SkuTable, today: date) -> Iterable[Sku]:
     )
 
 
-def _fitting(
-    preset: Preset, table: SkuTable, today: date, nodes: int, engine: Engine | None
-) -> Iterable[tuple[Sku, Fit]]:
-    for sku in _in_service(table, today):
-        if sku.nvidia and (sku.capability or 0) < preset.capability:
-            continue
-        how = fit(preset, sku, nodes=nodes, engine=engine)
-        if isinstance(how, Fit):
-            yield sku, how
-
-
-def _by_merit(preset: Preset) -> Callable[[tuple[Sku, Fit]], tuple[bool, bool, float, str]]:
-    emulates = preset.dtype == "bfloat16"
-
-    def key(found: tuple[Sku, Fit]) -> tuple[bool, bool, float, str]:
-        sku, how = found
-        price = math.inf if sku.usd_per_hour is None else sku.usd_per_hour
-        return how.engine != "vllm", emulates and not sku.bfloat16, price, sku.name
-
-    return key
-
-
-def _reason(preset: Preset, table: SkuTable, chosen: Sku, others: Sequence[Sku], nodes: int) -> str:
+def _reason(preset: Preset, table: SkuTable, found: Sequence[Sku], nodes: int) -> str:
+    chosen, *others = found
     price = chosen.usd_per_hour or 0
     cheaper = [sku for sku in others if (sku.usd_per_hour or 0) < price]
     dearer = [sku for sku in others if sku not in cheaper]
@@ -110,10 +110,10 @@ def _reason(preset: Preset, table: SkuTable, chosen: Sku, others: Sequence[Sku],
     if table.prices_as_of:
         total += f" (list price of {table.prices_as_of})"
     best = (
-        f"the cheapest of the {len(others) + 1} sizes in service that fit {preset.name}"
+        f"the cheapest of the {len(found)} sizes in service that fit {preset.name}"
         if not cheaper
-        else f"the cheapest size in service that serves {preset.name} with vLLM in its own number "
-        f"format, which {_named(cheaper)} cannot"
+        else f"the cheapest size in service that runs {preset.name} with the faster engine in its "
+        f"own number format, which {_named(cheaper)} cannot"
     )
     return f"{chosen} is {best}: {total}" + (f". Next: {_named(dearer)}" if dearer else "")
 

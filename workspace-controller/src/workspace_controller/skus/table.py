@@ -104,6 +104,9 @@ class SkuTable:
     """Names with one of these are accepted unknown: the cloud adds sizes faster than we do."""
     unmeasured: tuple[Unmeasured, ...] = ()
     prices_as_of: date | None = None
+    compiled: date = date.min
+    """The day on which the sources were read."""
+    sources: tuple[str, ...] = ()
 
     @cached_property
     def _by_name(self) -> dict[str, Unmeasured]:
@@ -136,7 +139,15 @@ def sku_table(cloud: str) -> SkuTable:
         KeyError: no table for that cloud.
     """
     found = _clouds()[cloud]
-    return SkuTable(cloud, found.sizes, found.open_prefixes, found.unmeasured, found.prices_as_of)
+    return SkuTable(
+        cloud,
+        found.sizes,
+        found.open_prefixes,
+        found.unmeasured,
+        found.prices_as_of,
+        found.compiled,
+        found.sources,
+    )
 
 
 @cache

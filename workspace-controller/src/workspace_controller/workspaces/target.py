@@ -10,13 +10,14 @@ from datetime import date
 from typing import Final
 
 from gpuapis import labels
-from gpuapis.workspace import PresetSpec, Workspace
+from gpuapis.workspace import PresetSpec, TuningSpec, Workspace
 from workspace_controller.manifests.model_pod import wished_engine
 from workspace_controller.manifests.ownership import selector_labels
 from workspace_controller.manifests.template_pod import template_problem
-from workspace_controller.presets.catalog import Catalog, Engine, Preset
+from workspace_controller.presets.catalog import METHODS, Catalog, Engine, Method, Preset
 from workspace_controller.rules.adapters import adapters_problem
-from workspace_controller.skus.choice import choose
+from workspace_controller.skus.choice import Trial, choose, serving
+from workspace_controller.skus.choice import tuning as tuned
 from workspace_controller.skus.fit import Fit, fit
 from workspace_controller.skus.table import Sku, SkuTable
 from workspace_controller.workspaces import reasons
@@ -97,7 +98,7 @@ def _tuning(workspace: Workspace, knowledge: Knowledge, today: date) -> Target |
     tuning = workspace.tuning
     if tuning is None or tuning.preset is None:
         return Problem(reasons.PRESET_UNKNOWN, "tuning.preset is missing: name the model to tune")
-    if (tuning.method or "").lower() not in METHODS:
+    if method_of(tuning) is None:
         given = f"tuning.method is {tuning.method!r}; allowed: {', '.join(METHODS)}"
         return Problem(reasons.METHOD_UNKNOWN, given)
     preset = _tunable(tuning.preset, knowledge.catalog)
@@ -152,7 +153,6 @@ def _template(workspace: Workspace, knowledge: Knowledge, today: date) -> Target
     return _sized(workspace, None, knowledge, today)
 
 
-METHODS: Final = ("lora", "qlora")
 TAG: Final = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
 LONGEST_NAME: Final = 52
 LONG_NAME: Final = (
@@ -265,6 +265,8 @@ def _on(workspace: Workspace, preset: Preset | None, sku: Sku, *, byo: bool) -> 
     """
     if preset is None:
         return Target(None, sku.name, 1 if byo else sku.gpus, "0")
+    if workspace.tuning is not None:
+        return Target(preset, sku.name, 1 if byo else sku.gpus, preset.disk)
     wish = wished_engine(workspace)
     how = fit(preset, sku, nodes=workspace.resource.count, engine=wish)
     if not isinstance(how, Fit):
@@ -284,9 +286,23 @@ def _engine(how: Fit, preset: Preset, wish: Engine | None) -> Engine | None:
     return wish if chooses_itself and how.nodes == 1 else how.engine
 
 
+def trial(workspace: Workspace, preset: Preset) -> Trial:
+    """Tries machine sizes for what the Workspace does with the preset."""
+    tuning = workspace.tuning
+    if tuning is None:
+        count, wish = workspace.resource.count, wished_engine(workspace)
+        return serving(preset, nodes=count, engine=wish)
+    return tuned(preset, method_of(tuning) or "lora")
+
+
+def method_of(tuning: TuningSpec) -> Method | None:
+    """The method that is asked for, however it is spelled; None for an unknown one."""
+    return next((each for each in METHODS if each == (tuning.method or "").lower()), None)
+
+
 def _chosen(workspace: Workspace, preset: Preset, skus: SkuTable, today: date) -> Target | Problem:
-    count, wish = workspace.resource.count, wished_engine(workspace)
-    choice = choose(preset, skus, today, nodes=count, engine=wish)
+    count = workspace.resource.count
+    choice = choose(preset, skus, today, trial(workspace, preset), nodes=count)
     if choice is None:
         return Problem(
             reasons.NOTHING_FITS,
