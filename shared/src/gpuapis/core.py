@@ -235,6 +235,18 @@ class ConfigMap(KubeObject):
     data: dict[str, str] = {}
 
 
+class Event(KubeObject):
+    """Something that a component tells about an object."""
+
+    RESOURCE: ClassVar[Resource] = Resource(
+        group="", version="v1", plural="events", kind="Event", namespaced=True
+    )
+
+    type: str = ""
+    reason: str = ""
+    message: str = ""
+
+
 class Secret(KubeObject):
     """A Secret, of which only the metadata is read here."""
 
@@ -261,6 +273,7 @@ __all__ = [
     "ContainerStates",
     "ContainerStatus",
     "Deployment",
+    "Event",
     "Job",
     "JobStatus",
     "Node",

@@ -41,6 +41,7 @@ from workspace_controller.workspaces.observe import Observer
 from workspace_controller.workspaces.sources import SourceReader
 from workspace_controller.workspaces.status import Reporter
 from workspace_controller.workspaces.target import Knowledge
+from workspace_controller.workspaces.unstarted import EventReader
 from workspace_controller.workspaces.vetting import Vetting
 
 NAME = "workspace-controller"
@@ -109,11 +110,8 @@ def _controller(
         settings.hub,
         settings.insecure_registries,
     )
-    sources, vetting, claim_api = (
-        SourceReader(client, caches.workspaces, knowledge.catalog, CLOCK.now),
-        Vetting(),
-        settings.claims,
-    )
+    sources = SourceReader(client, caches.workspaces, knowledge.catalog, CLOCK.now)
+    vetting = Vetting()
     writer = ChildWriter(client, caches, source, vetting, hold)
     runs = RunObserver(client, caches, heard, settings.namespace, settings.release_node)
     run_writer = RunWriter(
@@ -127,9 +125,10 @@ def _controller(
             client,
             caches,
             knowledge,
-            claim_api,
+            settings.claims,
             sources,
             vetting,
+            EventReader(client, CLOCK.now),
             CLOCK.now,
             runs,
             settings.deadlines,

@@ -15,7 +15,7 @@ from controlkit.events import EventRecorder
 from controlkit.kube.objects import Key
 from controlkit_testing import MemoryApi
 from gpuapis import labels
-from gpuapis.core import Deployment, Job, Node, Pod, Service
+from gpuapis.core import ConfigMap, Deployment, Job, Node, Pod, Service, StatefulSet
 from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
@@ -37,6 +37,7 @@ from workspace_controller.workspaces.slots import claim_name
 from workspace_controller.workspaces.sources import SourceReader
 from workspace_controller.workspaces.status import Reporter
 from workspace_controller.workspaces.target import Knowledge
+from workspace_controller.workspaces.unstarted import EventReader
 from workspace_controller.workspaces.vetting import Vetting
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -77,10 +78,8 @@ class Rig:
         node_class = NodeClass("kaito.sh", "KaitoNodeClass", "default")
         writing = Writing(node_class, azure=True)
         source = ModelSource("example.com/gpu", "1")
-        sources, vetting = (
-            SourceReader(client, self.caches.workspaces, catalog(), self.clock),
-            Vetting(),
-        )
+        sources = SourceReader(client, self.caches.workspaces, catalog(), self.clock)
+        vetting = Vetting()
         writer = ChildWriter(client, self.caches, source, vetting, self.hold)
         self.work = WorkspacePass(
             client=client,
@@ -92,6 +91,7 @@ class Rig:
                 self.claim_api,
                 sources,
                 vetting,
+                EventReader(client, self.clock),
                 self.clock,
                 RunObserver(client, self.caches, Heard(), RELEASE),
                 Deadlines(),
@@ -211,6 +211,19 @@ class Rig:
             "updatedReplicas": count,
         }
         self.api.put(Deployment.RESOURCE, found)
+
+    def message(self, kind: str) -> str:
+        """What a condition says."""
+        conditions = self.get(Workspace.RESOURCE)["status"]["conditions"]
+        return str(next(c["message"] for c in conditions if c["type"] == kind))
+
+    async def spread(self) -> None:
+        """Brings a Workspace whose model needs both of its nodes to its StatefulSet."""
+        self.create(inference=BIG, resource=PAIR)
+        await self.settle(2)
+        for slot in range(2):
+            self.provision(claim_name(UID, slot, 0), f"node-{slot}")
+        await self.settle(2)
 
     async def serve(self, **changes: Any) -> None:
         """Brings the Workspace to Ready."""
@@ -610,6 +623,193 @@ async def test_a_template_that_the_api_server_refuses_is_called_so(rig: Rig) -> 
     with pytest.raises(Blocked, match="hostname"):
         await rig.reconcile()
     assert rig.conditions()["InferenceReady"] == ("False", "TemplateRejected")
+
+
+OWN = {"template": {"spec": {"containers": [{"name": "own", "image": "x"}]}}}
+
+
+async def test_a_template_is_judged_before_a_node_is_bought_and_only_once(rig: Rig) -> None:
+    rig.create(inference=OWN)
+    no = Rejected("Invalid", "spec.template.spec.hostname: Invalid value")
+    rig.api.fault = lambda verb, path: no if verb == "PATCH" and "/deployments" in path else None
+    with pytest.raises(Blocked, match="hostname"):
+        await rig.reconcile()
+    assert rig.api.all(Machine.RESOURCE) == []
+    assert rig.conditions() == {
+        "ResourceReady": ("False", "workspaceResourceStatusNotReady"),
+        "InferenceReady": ("False", "TemplateRejected"),
+        "WorkspaceReady": ("False", "workspaceFailed"),
+        "WorkspaceSucceeded": ("False", "workspaceFailed"),
+    }
+    warnings = [said for said in rig.told.said if said[0] == "Warning"]
+    assert warnings == [("Warning", "TemplateRejected", no.message)]
+
+    rig.api.fault = lambda verb, path: None
+    await rig.settle()
+    assert len(rig.api.all(Machine.RESOURCE)) == 1
+    assert rig.api.all(Deployment.RESOURCE) == [], "a dry run stores nothing"
+    rig.api.remove(Machine.RESOURCE, Key("", FIRST))
+    rig.api.calls.clear()
+    await rig.settle(2)
+    assert rig.get(Machine.RESOURCE, Key("", SECOND))
+    assert not any(verb == "PATCH" and "/deployments" in path for verb, path in rig.api.calls)
+
+
+async def test_a_template_whose_name_is_taken_costs_no_node(rig: Rig) -> None:
+    rig.api.put(Deployment.RESOURCE, {"metadata": {"name": KEY.name, "namespace": "team"}})
+    rig.create(inference=OWN)
+    rig.sync()
+    rig.caches.deployments.replace([], "1")  # it does not carry our label
+    with pytest.raises(Blocked, match="is not ours"):
+        await rig.work.reconcile(KEY, 0)
+    assert rig.api.all(Machine.RESOURCE) == []
+    assert rig.conditions()["InferenceReady"] == ("False", "NameTaken")
+
+
+def settings(text: str) -> dict[str, Any]:
+    data = {"inference_config.yaml": text}
+    return {"metadata": {"name": "settings", "namespace": KEY.namespace}, "data": data}
+
+
+CONFIGURED = {"preset": {"name": "phi-3-mini-128k-instruct"}, "config": "settings"}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (None, "ConfigMap settings does not exist in namespace team"),
+        (
+            {"metadata": {"name": "settings", "namespace": "team"}, "data": {"a": "1"}},
+            "no key inference_config.yaml; the keys it has: a",
+        ),
+        (settings("a: [1"), "inference_config.yaml of ConfigMap settings is not YAML"),
+        (settings("- a"), "holds a list, not settings by name"),
+    ],
+    ids=["missing", "without-the-key", "not-yaml", "no-settings"],
+)
+async def test_settings_that_are_not_there_cost_no_node(
+    rig: Rig, found: dict[str, Any] | None, words: str
+) -> None:
+    rig.create(inference=CONFIGURED)
+    if found is not None:
+        rig.api.put(ConfigMap.RESOURCE, found)
+    result = await rig.reconcile()
+    assert result.after == 30.0
+    assert rig.api.all(Machine.RESOURCE) == []
+    assert rig.conditions()["InferenceReady"] == ("False", "InferenceConfigNotReady")
+    message = rig.message("InferenceReady")
+    assert words in message
+    assert rig.conditions()["WorkspaceReady"] == ("False", "workspaceFailed")
+
+    rig.api.put(ConfigMap.RESOURCE, settings("max_model_len: 4096"))
+    await rig.settle()
+    assert len(rig.api.all(Machine.RESOURCE)) == 1
+
+
+async def test_a_change_of_the_settings_rolls_the_pods(rig: Rig) -> None:
+    rig.api.put(ConfigMap.RESOURCE, settings("max_model_len: 4096"))
+    await rig.serve(inference=CONFIGURED)
+    before = rig.get(Deployment.RESOURCE)["metadata"]["annotations"]
+    rig.api.put(ConfigMap.RESOURCE, settings("max_model_len: 8192"))
+    result = await rig.reconcile()
+    assert result.after == 30.0
+    assert rig.get(Deployment.RESOURCE)["metadata"]["annotations"] == before, "not looked at yet"
+
+    rig.now += timedelta(seconds=30)
+    await rig.reconcile()
+    assert rig.get(Deployment.RESOURCE)["metadata"]["annotations"] != before
+
+
+async def test_what_serves_goes_on_without_its_settings_and_says_so(rig: Rig) -> None:
+    rig.api.put(ConfigMap.RESOURCE, settings("max_model_len: 4096"))
+    await rig.serve(inference=CONFIGURED)
+    before = rig.get(Deployment.RESOURCE)
+    rig.api.remove(ConfigMap.RESOURCE, Key(KEY.namespace, "settings"))
+    rig.now += timedelta(seconds=31)
+    await rig.settle(2)
+    assert rig.conditions()["WorkspaceReady"] == ("True", "workspaceReady")
+    assert "No edit takes effect: inference.config: ConfigMap settings" in rig.message(
+        "InferenceReady"
+    )
+    assert rig.get(Deployment.RESOURCE) == before
+
+
+async def test_settings_that_may_not_be_read_are_said_to_be(rig: Rig) -> None:
+    rig.create(inference=CONFIGURED)
+    no = Blocked("Forbidden", "may not get configmaps")
+    rig.api.fault = lambda verb, path: no if "/configmaps" in path else None
+    await rig.reconcile()
+    assert "cannot be read: may not get configmaps" in rig.message("InferenceReady")
+
+
+BIG = {"preset": {"name": "falcon-7b"}}
+PAIR = {
+    "count": 2,
+    "instanceType": "Standard_NV18ads_A10_v5",  # 12 GiB of GPU memory, where it needs 14
+    "labelSelector": {"matchLabels": {"apps": "phi"}},
+}
+
+
+async def test_a_model_too_big_for_a_node_is_spread_over_all_of_them(rig: Rig) -> None:
+    await rig.spread()
+    made = rig.get(StatefulSet.RESOURCE)
+    assert made["spec"]["replicas"] == 2
+    (server,) = made["spec"]["template"]["spec"]["containers"]
+    assert "--nodes=2" in server["args"]
+    assert "--engine=vllm" in server["args"]
+    leader = "--leader_address=phi-0.phi-headless.team.svc.cluster.local"
+    assert leader in server["args"]
+    assert rig.api.see(Deployment.RESOURCE, KEY) is None
+    headless = rig.get(Service.RESOURCE, Key(KEY.namespace, "phi-headless"))
+    assert headless["spec"]["publishNotReadyAddresses"] is True
+    client = rig.get(Service.RESOURCE)["spec"]
+    assert "publishNotReadyAddresses" not in client
+    assert client["selector"]["statefulset.kubernetes.io/pod-name"] == "phi-0"
+
+    rig.delete()
+    await rig.settle()
+    left = (rig.api.all(view.RESOURCE) for view in (StatefulSet, Service))
+    assert [*left] == [[], []]
+
+
+async def test_of_two_kinds_of_workload_there_is_never_more_than_one(rig: Rig) -> None:
+    await rig.spread()
+    spread = rig.get(StatefulSet.RESOURCE)
+    found = rig.get(Workspace.RESOURCE)
+    rig.api.put(Workspace.RESOURCE, found | {"inference": OWN})  # as no update may, but no matter
+    spread["metadata"]["finalizers"] = ["foregroundDeletion"]  # as the garbage collector's
+    rig.api.put(StatefulSet.RESOURCE, spread)
+    await rig.settle()
+    assert "deletionTimestamp" in rig.get(StatefulSet.RESOURCE)["metadata"]
+    assert rig.api.see(Deployment.RESOURCE, KEY) is None
+    assert "comes when its pods are gone" in rig.message("InferenceReady")
+
+    rig.api.remove(StatefulSet.RESOURCE, KEY)
+    await rig.settle()
+    assert rig.get(Deployment.RESOURCE)
+    assert rig.api.see(Service.RESOURCE, Key(KEY.namespace, "phi-headless")) is None
+
+
+async def test_a_later_version_that_knows_more_of_a_models_needs_leaves_it_as_it_runs(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.spread()
+    before = rig.get(StatefulSet.RESOURCE)
+    monkeypatch.setattr("workspace_controller.workspaces.target.misfits", lambda *_: ())
+    await rig.settle()
+    assert rig.get(StatefulSet.RESOURCE) == before
+    assert rig.api.see(Deployment.RESOURCE, KEY) is None
+
+
+async def test_the_address_outside_is_told_when_it_is_known(rig: Rig) -> None:
+    notes = {labels.ENABLE_LOAD_BALANCER: "True"}
+    await rig.serve(metadata=rig_metadata(annotations=notes))
+    assert "when the cloud has made the load balancer" in rig.message("WorkspaceReady")
+    made = rig.get(Service.RESOURCE)
+    made["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}
+    rig.api.put(Service.RESOURCE, made)
+    await rig.settle(1)
+    assert "from outside the cluster at http://192.0.2.7" in rig.message("WorkspaceReady")
 
 
 async def test_an_edit_is_not_called_served_before_it_is_rolled_out(rig: Rig) -> None:

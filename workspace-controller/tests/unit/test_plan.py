@@ -33,6 +33,7 @@ from workspace_controller.workspaces.facts import (
     Scale,
     Serving,
     SlotRecord,
+    Vet,
 )
 from workspace_controller.workspaces.plan import GONE_CHECK, SHORTAGE_CHECK, decide
 from workspace_controller.workspaces.slots import back_off, claim_name
@@ -95,6 +96,35 @@ def with_node(**facts: Any) -> Observed:
 
 def served(**facts: Any) -> Observed:
     return with_node(**{"children": APPLIED, "serving": SERVED, **facts})
+
+
+SPREAD_ABSENT = (
+    Child("Service", "s1"),
+    Child("HeadlessService", "h1", name="phi-headless"),
+    Child("Deployment"),
+    Child("StatefulSet", "t1"),
+)
+SPREAD_APPLIED = (
+    Child("Service", "s1", "s1", "ours"),
+    Child("HeadlessService", "h1", "h1", "ours"),
+    Child("Deployment"),
+    Child("StatefulSet", "t1", "t1", "ours"),
+)
+DEPLOYED = Child("Deployment", "", "d1", "ours")
+STATEFUL = Child("StatefulSet", "", "t1", "ours")
+MISSING = Problem("InferenceConfigNotReady", "ConfigMap settings does not exist")
+
+
+def pair(**facts: Any) -> Observed:
+    """A Workspace of two nodes, both ready, that one copy of a model is spread over."""
+    base = {
+        "wanted": 2,
+        "claims": (claim(phase="ready"), claim(1, phase="ready")),
+        "nodes": nodes(node(), node(1)),
+        "children": SPREAD_APPLIED,
+        "serving": Serving(asked=2, present=2, ready=2, updated=2),
+    }
+    return seen(**base | facts)
 
 
 FIRST = CreateClaims("Machine", (Order(0, 0),))
@@ -289,6 +319,87 @@ ACTIONS: dict[str, tuple[Observed, tuple[Action, ...]]] = {
     "an-earlier-workspaces-object-is-awaited": (
         with_node(children=(ABSENT[0], Child("Deployment", "d1", "d0", "previous"))),
         (),
+    ),
+    "a-spread-model-is-made-with-its-services": (
+        pair(children=SPREAD_ABSENT),
+        (ApplyChild("Service"), ApplyChild("HeadlessService"), ApplyChild("StatefulSet")),
+    ),
+    "nothing-is-done-when-a-spread-model-serves": (pair(), ()),
+    "a-changed-spread-model-goes-as-a-whole": (
+        pair(children=(*SPREAD_APPLIED[:3], Child("StatefulSet", "t2", "t1", "ours"))),
+        (RemoveChild("StatefulSet", with_pods=True),),
+    ),
+    "a-spread-model-that-goes-is-awaited": (
+        pair(children=(*SPREAD_APPLIED[:3], Child("StatefulSet", "t2", "t1", "ours", True))),
+        (),
+    ),
+    "a-spread-model-serves-on-until-its-third-node-is-there": (
+        pair(
+            wanted=3,
+            claims=(claim(phase="ready"), claim(1, phase="ready"), claim(2)),
+            children=(*SPREAD_APPLIED[:3], Child("StatefulSet", "t2", "t1", "ours")),
+        ),
+        (),
+    ),
+    "a-spread-model-shrinks-before-its-nodes-go": (
+        pair(
+            wanted=2,
+            claims=(*(claim(slot, phase="ready") for slot in range(3)),),
+            nodes=nodes(node(), node(1), node(2)),
+            serving=Serving(asked=3, present=3, ready=3, updated=3),
+            children=(*SPREAD_APPLIED[:3], Child("StatefulSet", "t2", "t1", "ours")),
+        ),
+        (RemoveChild("StatefulSet", with_pods=True),),
+    ),
+    "another-kind-goes-before-its-successor-comes": (
+        pair(children=(*SPREAD_ABSENT[:2], DEPLOYED, SPREAD_ABSENT[3])),
+        (
+            ApplyChild("Service"),
+            ApplyChild("HeadlessService"),
+            RemoveChild("Deployment", with_pods=True),
+        ),
+    ),
+    "another-kind-serves-on-until-there-are-nodes-for-its-successor": (
+        pair(
+            claims=(claim(phase="ready"), claim(1)),
+            children=(*SPREAD_APPLIED[:2], DEPLOYED, SPREAD_ABSENT[3]),
+        ),
+        (),
+    ),
+    "another-kind-on-its-way-out-is-awaited": (
+        pair(
+            children=(*SPREAD_APPLIED[:2], replace(DEPLOYED, deleting=True), SPREAD_ABSENT[3]),
+        ),
+        (),
+    ),
+    "back-to-copies-the-spread-model-and-its-service-go": (
+        served(
+            children=(
+                APPLIED[0],
+                Child("HeadlessService", "", "h1", "ours"),
+                ABSENT[1],
+                STATEFUL,
+            )
+        ),
+        (RemoveChild("HeadlessService"), RemoveChild("StatefulSet", with_pods=True)),
+    ),
+    "what-awaits-something-costs-nothing": (seen(awaits=MISSING, adoptable=("free-1",)), ()),
+    "what-awaits-something-keeps-its-node": (with_node(awaits=MISSING, children=()), ()),
+    "what-awaits-something-and-lost-its-node-buys-no-other": (
+        served(awaits=MISSING, claims=(), nodes={}),
+        (),
+    ),
+    "what-the-user-wrote-is-judged-before-a-node-is-bought": (
+        seen(vetted=False, held=False),
+        (Vet(), AddFinalizer(), FIRST),
+    ),
+    "nothing-is-judged-while-nothing-is-bought": (seen(vetted=False, claims=(claim(),)), ()),
+    "what-the-user-wrote-is-judged-before-what-serves-goes": (
+        pair(
+            vetted=False,
+            children=(*SPREAD_APPLIED[:3], Child("StatefulSet", "t2", "t1", "ours")),
+        ),
+        (Vet(), RemoveChild("StatefulSet", with_pods=True)),
     ),
     "what-cannot-be-served-costs-nothing": (
         seen(problem=Problem("PresetUnknown", "no such preset"), held=False),
@@ -553,6 +664,31 @@ FINDINGS: dict[str, tuple[Observed, str, tuple[str, str] | None]] = {
     "a-problem-fails-the-whole": (
         seen(problem=Problem("PresetUnknown", "m")), "workspace", ("bad", "workspaceFailed"),
     ),
+    "what-is-awaited-is-said-where-it-belongs": (
+        seen(awaits=MISSING), "inference", ("bad", "InferenceConfigNotReady"),
+    ),
+    "no-node-is-pending-for-what-is-awaited": (
+        seen(awaits=MISSING), "resource", ("pending", "workspaceResourceStatusNotReady"),
+    ),
+    "what-serves-is-ready-though-something-is-missing-now": (
+        served(awaits=MISSING), "inference", ("good", "WorkspaceInferenceStatusSuccess"),
+    ),
+    "what-does-not-serve-says-what-is-missing": (
+        served(awaits=MISSING, serving=replace(SERVED, ready=0)),
+        "inference", ("pending", "InferenceConfigNotReady"),
+    ),
+    "a-change-of-kind-is-pending": (
+        pair(children=(*SPREAD_APPLIED[:2], DEPLOYED, SPREAD_ABSENT[3])),
+        "inference", ("pending", "WorkspaceInferenceStatusPending"),
+    ),
+    "a-spread-model-that-is-made-anew-is-pending": (
+        pair(children=(*SPREAD_APPLIED[:3], Child("StatefulSet", "t2", "t1", "ours", True))),
+        "inference", ("pending", "WorkspaceInferenceStatusPending"),
+    ),
+    "a-strangers-headless-service-is-named": (
+        pair(children=(SPREAD_ABSENT[0], replace(SPREAD_ABSENT[1], owner="foreign"))),
+        "inference", ("bad", "NameTaken"),
+    ),
     "deletion-is-said": (
         seen(deleting_since=NOW, claims=(claim(),)), "deleting", ("good", "workspaceDeleted"),
     ),
@@ -601,6 +737,11 @@ ALARMS: dict[str, tuple[Observed, float | None]] = {
         served(records=(record(failures=2),), claims=(claim(phase="ready", since=ago(minutes=4)),)),
         360.0,
     ),
+    "what-no-watch-shows": (served(look_again=30.0), 30.0),
+    "what-no-watch-shows-or-something-earlier": (
+        seen(look_again=30.0, claims=(claim(since=ago(minutes=19, seconds=50)),)), 10.0,
+    ),
+    "what-is-awaited": (seen(awaits=MISSING), SHORTAGE_CHECK),
     "a-free-node": (seen(claim_kind=None, byo=True), SHORTAGE_CHECK),
     "the-end-of-claims": (seen(deleting_since=NOW, claims=(claim(),)), GONE_CHECK),
     "a-look-at-the-real-claims": (seen(deleting_since=NOW), GONE_CHECK),
@@ -649,6 +790,10 @@ RECORDS: dict[str, tuple[Observed, SlotRecord]] = {
     "a-dropped-claim-is-a-loss": (
         seen(claims=(claim(verdict="broken", since=ago(hours=1)),)),
         record(failures=1, lost_at=NOW),
+    ),
+    "what-awaits-something-remembers-its-failures": (
+        seen(awaits=MISSING, records=(record(failures=2, lost_at=ago(minutes=1)),)),
+        record(failures=2, lost_at=ago(minutes=1)),
     ),
     "the-next-attempt-remembers-failures": (
         seen(records=(record(failures=2, lost_at=ago(minutes=1)),)),

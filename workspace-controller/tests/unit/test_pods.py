@@ -99,6 +99,35 @@ TROUBLES = {
     ),
     "another-failure": (pod(phase="Failed", reason="NodeLost"), "PodFailed", "NodeLost"),
     "no-place": (pod(node="", **UNSCHEDULABLE), "Unschedulable", "0/3 nodes are available"),
+    "an-image-that-says-what-to-do": (
+        pod(container(state=waiting("ErrImagePull", "unauthorized"))),
+        "ImagePullError",
+        "unauthorized. Check the image's name and tag; a private registry needs a Secret",
+    ),
+    "a-crash-that-says-where-to-look": (
+        pod(container(state=LOOP, lastState=ended(1))),
+        "ContainerCrashLoopBackOff",
+        "More: kubectl logs -n x p -c model --previous",
+    ),
+    "an-eviction-for-disk-says-what-to-do": (
+        pod(phase="Failed", reason="Evicted", message="The node was low on ephemeral-storage."),
+        "PodEvicted",
+        "use a larger size",
+    ),
+    "an-adapter-that-cannot-be-fetched": (
+        pod(
+            container(state=waiting("PodInitializing")),
+            initContainerStatuses=[
+                {
+                    "name": "puller-chatty",
+                    "state": LOOP,
+                    "lastState": ended(1, message="401 from registry.example.com\n"),
+                }
+            ],
+        ),
+        "AdapterPullError",
+        "401 from registry.example.com. Check source.image and source.imagePullSecrets of",
+    ),
     "trouble-in-an-init-container": (
         pod(initContainerStatuses=[container(state=waiting("ErrImagePull"))]),
         "ImagePullError",
@@ -147,6 +176,10 @@ def test_a_pod_on_its_way_out_says_nothing() -> None:
         (pod(node=""), "pod p waits for a node"),
         (pod(), "pod p is being started"),
         (pod(container(state={"running": {}})), "pod p loads the model"),
+        (
+            pod(initContainerStatuses=[{"name": "puller-chatty", "state": {"running": {}}}]),
+            "pod p fetches the adapter chatty",
+        ),
         (pod(**READY), ""),
     ],
 )

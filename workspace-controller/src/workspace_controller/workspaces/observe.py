@@ -2,7 +2,7 @@
 
 Invariant: everything comes from the caches, with two exceptions that are asked of the API server:
 the claims of a Workspace that is about to be let go, because a cache may be late and a node costs
-money; and ConfigMaps, which are not cached.
+money; and ConfigMaps and Events, which are not cached.
 """
 
 from collections import Counter
@@ -48,6 +48,7 @@ from workspace_controller.workspaces.phases import phases, with_ready
 from workspace_controller.workspaces.pods import busy_with, troubles
 from workspace_controller.workspaces.sources import SourceReader, Sources
 from workspace_controller.workspaces.target import Knowledge, Target, resolve
+from workspace_controller.workspaces.unstarted import EventReader
 from workspace_controller.workspaces.vetting import Vetting, written_by_user
 
 
@@ -73,6 +74,7 @@ class Observer:
     claim_api: ClaimApi
     sources: SourceReader
     vetting: Vetting
+    events: EventReader
     now: Callable[[], datetime]
     runs: RunObserver
     deadlines: Deadlines
@@ -87,6 +89,7 @@ class Observer:
             claims = await self._live_claims(workspace)
         reserved = self.caches.nodes.by_index(RESERVED, workspace.metadata.uid)
         pods = self.caches.pods.by_index(OWNER, str(workspace.key))
+        unstarted = await self.events.explain(pods)
         served = target if isinstance(target, Target) else None
         asked = served if workspace.inference is not None and not workspace.deleting else None
         sources = await self.sources.find(workspace) if asked else Sources()
@@ -101,7 +104,7 @@ class Observer:
             problem=target if isinstance(target, Problem) else None,
             awaits=awaits,
             vetted=model is None or self._vetted(workspace, model),
-            look_again=sources.look_again,
+            look_again=_sooner(sources.look_again, unstarted.look_again),
             deadlines=self.deadlines,
             wanted=workspace.resource.count,
             instance_type=served.instance_type if served is not None else "",
@@ -117,7 +120,7 @@ class Observer:
             attempts=_attempts(workspace),
             children=children,
             serving=_serving(self._workload(workspace.key)),
-            pods=troubles(pods),
+            pods=troubles(pods, unstarted.troubles),
             loading=busy_with(pods),
             once_ready=workspace.status.state in ("Ready", "NotReady"),
             address=self._address(workspace, model) if model is not None else "",
@@ -296,6 +299,10 @@ class Observer:
             return True
         made = (labels.PROVISIONER_NAME, labels.NODEPOOL)
         return not self.knowledge.byo and any(mark in node.metadata.labels for mark in made)
+
+
+def _sooner(*alarms: float | None) -> float | None:
+    return min((alarm for alarm in alarms if alarm is not None), default=None)
 
 
 def _serving(found: Deployment | StatefulSet | None) -> Serving:

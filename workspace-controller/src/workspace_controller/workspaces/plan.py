@@ -214,10 +214,19 @@ def _supply(seen: Observed) -> _Supply:
         claims=findings.on_claims(seen, slots.filled) if slots.filled else None,
         resource=_resource(seen, slots, rest, reserved, usable),
         nodes=tuple(sorted(node.name for node in usable)),
-        records=tuple(slot.record for slot in slots.filled),
+        records=_records(seen, slots),
         attempts=history(seen, [slot.order for slot in slots.filled if slot.order is not None]),
         look_again=_supply_alarm(seen, slots, rest),
     )
+
+
+def _records(seen: Observed, slots: Slots) -> tuple[SlotRecord, ...]:
+    """Of a slot that is left empty while something is awaited, the history is kept as it is."""
+    records = [slot.record for slot in slots.filled]
+    if seen.awaits is not None:
+        filled = {record.slot for record in records}
+        records += [record for record in seen.records if record.slot not in filled]
+    return tuple(sorted(records, key=lambda record: record.slot))
 
 
 def _reservations(seen: Observed, adopted: tuple[str, ...]) -> list[Action]:
@@ -309,7 +318,9 @@ def _change(seen: Observed, supply: _Supply, child: Child) -> Action | None:
         return None  # gone soon; its end wakes us, and then it is applied anew
     workload = child.kind in WORKLOADS
     if not child.wanted:
-        return RemoveChild(child.kind, with_pods=workload) if child.owner == "ours" else None
+        # A workload serves on until there are nodes for the one that takes its place.
+        due = child.owner == "ours" and (not workload or supply.resource.outlook == "good")
+        return RemoveChild(child.kind, with_pods=workload) if due else None
     if child.wanted == child.found:
         scale = child.kind == "Deployment" and _to_be_scaled(seen, supply)
         return Scale(seen.wanted) if scale else None

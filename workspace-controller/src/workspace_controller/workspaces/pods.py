@@ -1,12 +1,14 @@
 """Reads what pods say: what is wrong with the worst one, or what they are busy with.
 
-Invariant: the worst trouble speaks first, in an order that puts causes before their symptoms.
+Invariant: the worst trouble speaks first, in an order that puts causes before their symptoms; each
+says in which pod and container it is, and what to do about it.
 """
 
 from collections.abc import Iterable
 from typing import Final
 
-from gpuapis.core import ContainerStatus, Pod
+from gpuapis.core import ContainerState, ContainerStatus, Pod
+from workspace_controller.manifests.adapters import PULLER
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.facts import PodTrouble
 
@@ -34,6 +36,8 @@ SEVERITY: Final = (
     reasons.OOM_KILLED,
     reasons.IMAGE_PULL,
     reasons.CONTAINER_START,
+    reasons.ADAPTER_PULL,
+    reasons.VOLUME_MOUNT,
     reasons.CRASH_LOOP,
     reasons.POD_EVICTED,
     reasons.POD_FAILED,
@@ -41,48 +45,82 @@ SEVERITY: Final = (
 )
 LOG_LIMIT: Final = 600
 SIGKILL: Final = 137
+REMEDIES: Final = {
+    reasons.IMAGE_PULL: (
+        "Check the image's name and tag; a private registry needs a Secret of this namespace in "
+        "imagePullSecrets."
+    ),
+    reasons.CONTAINER_START: "What it names must exist in the Workspace's namespace.",
+    reasons.UNSCHEDULABLE: (
+        "The Workspace's node may be cordoned, or its GPU taken by another pod: kubectl describe "
+        "node."
+    ),
+}
 
 
-def troubles(pods: Iterable[Pod]) -> tuple[PodTrouble, ...]:
-    """What is wrong with the pods that are not on their way out, worst first."""
+def troubles(pods: Iterable[Pod], unstarted: Iterable[PodTrouble] = ()) -> tuple[PodTrouble, ...]:
+    """What is wrong with the pods that are not on their way out, worst first.
+
+    Args:
+        pods: the Workspace's pods.
+        unstarted: what is known beside their own words.
+    """
     found = [
         trouble
         for pod in sorted(pods, key=lambda pod: pod.metadata.name)
         if not pod.deleting and not pod.ready
         for trouble in _of_pod(pod)
     ]
+    found += unstarted
     return tuple(sorted(found, key=lambda trouble: SEVERITY.index(trouble.reason)))
 
 
 def busy_with(pods: Iterable[Pod]) -> str:
     """What the first pod that is not ready is doing; "" when there is none."""
     for pod in sorted(pods, key=lambda pod: pod.metadata.name):
-        if pod.deleting or pod.ready:
-            continue
-        if not pod.spec.node_name:
-            return f"pod {pod.metadata.name} waits for a node"
-        running = [s for s in pod.status.container_statuses if s.state.running is not None]
-        doing = "loads the model" if running else "is being started, its image pulled if need be"
-        return f"pod {pod.metadata.name} {doing}"
+        if not pod.deleting and not pod.ready:
+            return f"pod {pod.metadata.name} {_doing(pod)}"
     return ""
+
+
+def _doing(pod: Pod) -> str:
+    if not pod.spec.node_name:
+        return "waits for a node"
+    fetching = [
+        status.name.removeprefix(PULLER)
+        for status in pod.status.init_container_statuses
+        if status.state.running is not None and status.name.startswith(PULLER)
+    ]
+    if fetching:
+        return f"fetches the adapter {fetching[0]}"
+    if any(status.state.running is not None for status in pod.status.container_statuses):
+        return "loads the model"
+    return "is being started, its image pulled if need be"
 
 
 def _of_pod(pod: Pod) -> Iterable[PodTrouble]:
     name = pod.metadata.name
     if pod.status.phase == "Failed":
-        evicted = pod.status.reason == "Evicted"
-        reason = reasons.POD_EVICTED if evicted else reasons.POD_FAILED
-        yield PodTrouble(reason, f"pod {name}: {pod.status.reason} {pod.status.message}".rstrip())
+        yield _failed(pod)
         return
     for condition in pod.status.conditions:
         if condition.type == "PodScheduled" and condition.reason == "Unschedulable":
-            yield PodTrouble(reasons.UNSCHEDULABLE, f"pod {name}: {condition.message}")
+            yield _trouble(reasons.UNSCHEDULABLE, f"pod {name}: {condition.message}")
     for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
-        yield from _of_container(name, status)
+        yield from _of_container(pod, status)
 
 
-def _of_container(pod: str, status: ContainerStatus) -> Iterable[PodTrouble]:
-    who = f"pod {pod}, container {status.name}"
+def _failed(pod: Pod) -> PodTrouble:
+    said = f"pod {pod.metadata.name}: {pod.status.reason} {pod.status.message}".rstrip()
+    if pod.status.reason != "Evicted":
+        return PodTrouble(reasons.POD_FAILED, said)
+    if "ephemeral-storage" in pod.status.message:
+        said += " Weights, image and adapters need more disk than the node has: use a larger size."
+    return PodTrouble(reasons.POD_EVICTED, said)
+
+
+def _of_container(pod: Pod, status: ContainerStatus) -> Iterable[PodTrouble]:
+    who = f"pod {pod.metadata.name}, container {status.name}"
     waiting = status.state.waiting
     ended = status.state.terminated or status.last_state.terminated
     if ended is not None and ended.reason == "OOMKilled":
@@ -91,15 +129,38 @@ def _of_container(pod: str, status: ContainerStatus) -> Iterable[PodTrouble]:
             f"{who}: killed for want of memory (exit code {ended.exit_code}, "
             f"{status.restart_count} restarts). Use a machine with more memory.",
         )
-        return
-    if waiting is not None and waiting.reason in IMAGE_REASONS:
-        yield PodTrouble(reasons.IMAGE_PULL, f"{who}: {waiting.reason}: {waiting.message}")
+    elif waiting is not None and waiting.reason in IMAGE_REASONS:
+        yield _trouble(reasons.IMAGE_PULL, f"{who}: {waiting.reason}: {waiting.message}")
     elif waiting is not None and waiting.reason in START_REASONS:
-        yield PodTrouble(reasons.CONTAINER_START, f"{who}: {waiting.reason}: {waiting.message}")
-    elif (waiting is not None and waiting.reason == "CrashLoopBackOff") or (
-        ended is not None and ended.exit_code and waiting is None and not status.state.running
-    ):
-        yield PodTrouble(reasons.CRASH_LOOP, f"{who}: {_ending(status)}")
+        yield _trouble(reasons.CONTAINER_START, f"{who}: {waiting.reason}: {waiting.message}")
+    elif _crashed(status, ended):
+        yield _crash(pod, status, who)
+
+
+def _trouble(reason: str, message: str) -> PodTrouble:
+    """The message as a sentence, and what to do about it."""
+    return PodTrouble(reason, f"{message.rstrip().rstrip('.')}. {REMEDIES[reason]}")
+
+
+def _crashed(status: ContainerStatus, ended: ContainerState | None) -> bool:
+    waiting = status.state.waiting
+    if waiting is not None:
+        return waiting.reason == "CrashLoopBackOff"
+    return ended is not None and bool(ended.exit_code) and status.state.running is None
+
+
+def _crash(pod: Pod, status: ContainerStatus, who: str) -> PodTrouble:
+    said = f"{who}: {_ending(status)}"
+    if status.name.startswith(PULLER):
+        name = status.name.removeprefix(PULLER)
+        return PodTrouble(
+            reasons.ADAPTER_PULL,
+            f"{said}. Check source.image and source.imagePullSecrets of the adapter {name}.",
+        )
+    logs = (
+        f"kubectl logs -n {pod.metadata.namespace} {pod.metadata.name} -c {status.name} --previous"
+    )
+    return PodTrouble(reasons.CRASH_LOOP, f"{said}. More: {logs}")
 
 
 def _ending(status: ContainerStatus) -> str:
@@ -110,5 +171,5 @@ def _ending(status: ContainerStatus) -> str:
     text = f"ended with exit code {ended.exit_code}"
     text += hint if ended.exit_code == SIGKILL else ""
     text += f", {status.restart_count} restarts"
-    last_words = ended.message.strip()[-LOG_LIMIT:]
+    last_words = ended.message.strip()[-LOG_LIMIT:].rstrip(".")
     return f"{text}. Last words: {last_words}" if last_words else text
