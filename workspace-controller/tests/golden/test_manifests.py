@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent
 SOURCE = ModelSource("registry.example.com/gpu", "0.1.0")
 NEED = ClaimNeed("ws123456789", 1, 2, "Standard_NC6s_v3", 1, "50Gi")
 CLASS = NodeClass("kaito.sh", "KaitoNodeClass", "default")
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples/inference"
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 
 class Plain(yaml.SafeDumper):
@@ -300,7 +300,12 @@ def test_building_twice_changes_nothing() -> None:
     assert template.inference.template == TEMPLATE
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_example_is_admitted_and_served(path: Path) -> None:
-    example = Workspace.model_validate(yaml.safe_load(path.read_text()))
-    assert findings(example, Knowledge(catalog(), sku_table("azure")), date(2026, 11, 24)) == []
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_is_admitted(path: Path) -> None:
+    documents = [each for each in yaml.safe_load_all(path.read_text()) if each]
+    examples = [each for each in documents if each["kind"] == Workspace.RESOURCE.kind]
+    assert examples
+    for example in examples:
+        knowledge = Knowledge(catalog(), sku_table("azure"))
+        found = findings(Workspace.model_validate(example), knowledge, date(2026, 11, 24))
+        assert found == []

@@ -94,7 +94,7 @@ async def bench(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Be
         world = World(client)
         group.create_task(world.run())
         yield Bench(client, world, namespace)
-        world.release, world.failure = True, None
+        world.release, world.collect, world.failure = True, True, None
         await _clean(client, namespace)
         world.over = True
 

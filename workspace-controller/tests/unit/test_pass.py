@@ -642,7 +642,13 @@ async def test_a_template_is_judged_before_a_node_is_bought_and_only_once(rig: R
         "WorkspaceSucceeded": ("False", "workspaceFailed"),
     }
     warnings = [said for said in rig.told.said if said[0] == "Warning"]
-    assert warnings == [("Warning", "TemplateRejected", no.message)]
+    assert warnings == [
+        (
+            "Warning",
+            "TemplateRejected",
+            f"the API server refuses inference.template: {no.message}",
+        )
+    ]
 
     rig.api.fault = lambda verb, path: None
     await rig.settle()

@@ -1,6 +1,7 @@
 """Stands for what an API server alone does not do, as far as a Workspace needs it.
 
-A provisioner that makes nodes for claims, and the Deployment controller's bookkeeping.
+A provisioner that makes nodes for claims, the bookkeeping of Deployments and StatefulSets, and the
+end of those that are deleted with their pods.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from controlkit.errors import ControlError, NotFound
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key
 from gpuapis import labels
-from gpuapis.core import Deployment, Node
+from gpuapis.core import Deployment, Node, StatefulSet
 from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 
@@ -58,6 +59,8 @@ class World:
     gpus: int = 1
     serve: bool = True
     """Whether Deployments become ready."""
+    collect: bool = True
+    """Whether workloads that are deleted with their pods go away."""
     release: bool = True
     """Whether deleted claims go away."""
     over: bool = False
@@ -80,9 +83,21 @@ class World:
             if claim.key.name not in self.made:
                 self.made.append(claim.key.name)
             await (self._end(claim) if claim.deleting else self._further(claim))
-        for deployment in (await self.client.list(Deployment)).items:
-            if self.serve:
-                await self._keep_books(deployment)
+        workloads: list[Deployment | StatefulSet] = [
+            *(await self.client.list(Deployment)).items,
+            *(await self.client.list(StatefulSet)).items,
+        ]
+        for workload in workloads:
+            await self._tend(workload)
+
+    async def _tend(self, workload: Deployment | StatefulSet) -> None:
+        """As the workload's own controller and the garbage collector would."""
+        if workload.deleting and self.collect:
+            patch = {"metadata": {"finalizers": None}}
+            with contextlib.suppress(NotFound):
+                await self.client.merge_patch(workload.RESOURCE, workload.key, patch)
+        elif self.serve:
+            await self._keep_books(workload)
 
     async def _end(self, claim: Machine | NodeClaim) -> None:
         if not self.release:
@@ -149,7 +164,7 @@ class World:
         if await self.client.get(Node, Key("", name)) is None:
             await make_node(self.client, name, claim.metadata.labels, gpus=self.gpus)
 
-    async def _keep_books(self, found: Deployment) -> None:
+    async def _keep_books(self, found: Deployment | StatefulSet) -> None:
         wanted = found.spec.replicas
         status = {
             "observedGeneration": found.metadata.generation,
@@ -164,5 +179,5 @@ class World:
         ):
             return
         await self.client.merge_patch(
-            Deployment.RESOURCE, found.key, {"status": status}, subresource="status"
+            found.RESOURCE, found.key, {"status": status}, subresource="status"
         )

@@ -21,6 +21,7 @@ from gpuapis.workspace import Workspace
 from workspace_controller.caches import Caches
 from workspace_controller.claims.dialects import VIEWS, AnyClaim, write
 from workspace_controller.manifests.claims import ClaimNeed, NodeClass
+from workspace_controller.manifests.model import Model
 from workspace_controller.tuning.execute import RunWriter
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.child_writer import ChildWriter
@@ -48,6 +49,7 @@ from workspace_controller.workspaces.holding import Hold
 from workspace_controller.workspaces.observe import Sight
 from workspace_controller.workspaces.slots import claim_name
 from workspace_controller.workspaces.target import Target
+from workspace_controller.workspaces.vetting import written_by_user
 
 log = structlog.get_logger(__name__)
 
@@ -84,8 +86,9 @@ class Executor:
             # What we write is ours to get right: no edit of the Workspace need be the cure, but
             # the end of an admission policy may be, and of that nobody tells us.
             judged = isinstance(action, Vet) or action == ApplyChild("Deployment")
-            theirs = judged and sight.model is not None and sight.model.preset is None
-            reason = reasons.TEMPLATE_REJECTED if theirs else error.reason
+            if judged and sight.model is not None and written_by_user(sight.model):
+                raise _refused(sight.model, error) from error
+            reason = error.reason
             if isinstance(action, VetRun | StartRun):  # the rest of a Job is from our own schema
                 reason = reasons.VOLUME_REJECTED
             raise Blocked(reason, error.message) from error
@@ -260,6 +263,15 @@ class Executor:
     async def _patch_node(self, workspace: Workspace, name: str, patch: dict[str, Any]) -> None:
         written = await self.client.merge_patch(Node.RESOURCE, Key("", name), patch)
         self.hold(workspace.key, self.caches.nodes, Key("", name), written.resource_version)
+
+
+def _refused(model: Model, error: Rejected) -> Blocked:
+    """Says which part of the Workspace the API server does not take."""
+    if model.preset is None:
+        said = f"the API server refuses inference.template: {error.message}"
+        return Blocked(reasons.TEMPLATE_REJECTED, said)
+    said = f"the API server refuses a volumeSource of inference.adapters: {error.message}"
+    return Blocked(reasons.ADAPTER_UNUSABLE, said)
 
 
 async def _all_of(calls: Iterable[Awaitable[None]]) -> None:
