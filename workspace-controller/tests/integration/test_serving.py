@@ -19,12 +19,12 @@ TERSE = {
     "source": {"name": "terse", "volumeSource": {"persistentVolumeClaim": {"claimName": "terse"}}},
     "strength": "0.5",
 }
+BIG = {"preset": {"name": "gpt-oss-120b"}}
 PAIR = {
     "count": 2,
-    "instanceType": "Standard_NV18ads_A10_v5",
+    "instanceType": "Standard_NC24ads_A100_v4",
     "labelSelector": {"matchLabels": {"apps": "pair"}},
 }
-UNCHECKED = {labels.BYPASS_RESOURCE_CHECKS: "true"}
 
 
 async def look(bench: Bench, kind: Any, key: Key) -> dict[str, Any]:
@@ -44,12 +44,6 @@ async def turns(
         return found if holds(found) else None
 
     return await bench.eventually(there, f"{kind.RESOURCE.kind} {key} {what}")
-
-
-def annotated(bench: Bench, name: str, notes: dict[str, str], **changes: Any) -> dict[str, Any]:
-    manifest = bench.manifest(name, **changes)
-    manifest["metadata"]["annotations"] = notes
-    return manifest
 
 
 async def edit(bench: Bench, key: Key, **changes: Any) -> None:
@@ -94,9 +88,8 @@ async def test_the_service_follows_the_annotation_both_ways(
 async def test_a_model_spread_over_nodes_comes_changes_and_goes_as_one(
     controller: ControllerProcess, bench: Bench
 ) -> None:
-    spread = {"inference": {"preset": {"name": "falcon-7b"}}, "resource": PAIR}
-    await bench.client.create(Workspace.RESOURCE, annotated(bench, "pair", UNCHECKED, **spread))
-    key, headless = bench.key("pair"), bench.key("pair-headless")
+    key = await bench.create("pair", inference=BIG, resource=PAIR)
+    headless = bench.key("pair-headless")
     await bench.condition(key, "WorkspaceReady", "True")
     made = await look(bench, StatefulSet, key)
     assert made["spec"]["replicas"] == 2
@@ -201,9 +194,8 @@ async def test_another_version_of_the_controller_restarts_nothing_until_it_is_as
     controller_process: ControllerProcess, bench: Bench
 ) -> None:
     controller_process.start(RUNTIME_IMAGE_TAG="0.1.0")
-    spread = {"inference": {"preset": {"name": "falcon-7b"}}, "resource": PAIR}
-    await bench.client.create(Workspace.RESOURCE, annotated(bench, "pair", UNCHECKED, **spread))
-    pair, alone = bench.key("pair"), await bench.create("alone")
+    pair = await bench.create("pair", inference=BIG, resource=PAIR)
+    alone = await bench.create("alone")
     for key in (pair, alone):
         await bench.condition(key, "WorkspaceReady", "True")
     kinds = ((StatefulSet, pair), (Deployment, alone), (Service, pair), (Service, alone))

@@ -23,6 +23,7 @@ from workspace_controller.caches import Caches
 from workspace_controller.manifests.claims import NodeClass
 from workspace_controller.manifests.model import ModelSource
 from workspace_controller.presets.catalog import catalog
+from workspace_controller.skus.fit import Fit
 from workspace_controller.skus.table import sku_table
 from workspace_controller.tuning.execute import RunWriter
 from workspace_controller.tuning.observe import RunObserver
@@ -748,10 +749,10 @@ async def test_settings_that_may_not_be_read_are_said_to_be(rig: Rig) -> None:
     assert "cannot be read: may not get configmaps" in rig.message("InferenceReady")
 
 
-BIG = {"preset": {"name": "falcon-7b"}}
+BIG = {"preset": {"name": "gpt-oss-120b"}}
 PAIR = {
     "count": 2,
-    "instanceType": "Standard_NV18ads_A10_v5",  # 12 GiB of GPU memory, where it needs 14
+    "instanceType": "Standard_NC24ads_A100_v4",  # a little less GPU memory than it needs
     "labelSelector": {"matchLabels": {"apps": "phi"}},
 }
 
@@ -801,7 +802,8 @@ async def test_a_later_version_that_knows_more_of_a_models_needs_leaves_it_as_it
 ) -> None:
     await rig.spread()
     before = rig.get(StatefulSet.RESOURCE)
-    monkeypatch.setattr("workspace_controller.workspaces.target.misfits", lambda *_: ())
+    now = Fit("vllm", nodes=1, gpus=1, kv_room=0, tokens=0)
+    monkeypatch.setattr("workspace_controller.workspaces.target.fit", lambda *_, **__: now)
     await rig.settle()
     assert rig.get(StatefulSet.RESOURCE) == before
     assert rig.api.see(Deployment.RESOURCE, KEY) is None
