@@ -37,6 +37,7 @@ from workspace_controller.workspaces.slots import claim_name
 from workspace_controller.workspaces.sources import SourceReader
 from workspace_controller.workspaces.status import Reporter
 from workspace_controller.workspaces.target import Knowledge
+from workspace_controller.workspaces.unstarted import EventReader
 from workspace_controller.workspaces.vetting import Vetting
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,7 +92,16 @@ class Rig:
             client=client,
             caches=caches,
             observer=Observer(
-                client, caches, knowledge, claim_api, sources, vetting, clock, runs, Deadlines()
+                client,
+                caches,
+                knowledge,
+                claim_api,
+                sources,
+                vetting,
+                EventReader(client, clock),
+                clock,
+                runs,
+                Deadlines(),
             ),
             executor=Executor(
                 client,
