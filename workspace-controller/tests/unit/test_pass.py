@@ -816,6 +816,7 @@ async def test_the_address_outside_is_told_when_it_is_known(rig: Rig) -> None:
     made = rig.get(Service.RESOURCE)
     made["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}
     rig.api.put(Service.RESOURCE, made)
+    rig.now += timedelta(seconds=5)  # what changes in words alone may wait a little
     await rig.settle(1)
     assert "from outside the cluster at http://192.0.2.7" in rig.message("WorkspaceReady")
 
