@@ -130,12 +130,8 @@ async def test_adapters_and_settings_reach_the_pods_and_an_edit_rolls_them(
     settings = {"inference_config.yaml": "max_model_len: 4096\n"}
     meta = {"name": "settings", "namespace": bench.namespace}
     inference = SERVE_PHI | {"adapters": [CHATTY, TERSE], "config": "settings"}
-    key = await bench.create("adapted", inference=inference)
-    await bench.condition(key, "InferenceReady", "False", "InferenceConfigNotReady")
-    assert bench.world.made == [], "no node is paid for while its settings are missing"
-
     await bench.client.create(ConfigMap.RESOURCE, {"metadata": meta, "data": settings})
-    await edit(bench, key, metadata={"annotations": {"example.com/touch": "1"}})
+    key = await bench.create("adapted", inference=inference)
     await bench.condition(key, "WorkspaceReady", "True")
     made = await look(bench, Deployment, key)
     assert {"--adapter=chatty=1.0", "--adapter=terse=0.5"} <= set(server(made)["args"])
@@ -180,13 +176,14 @@ async def test_a_template_that_only_the_api_server_finds_wrong_costs_no_node(
     await bench.condition(key, "WorkspaceReady", "True")
 
 
-async def test_an_adapters_volume_that_is_none_costs_no_node(
+async def test_an_adapters_volume_that_only_the_api_server_finds_wrong_costs_no_node(
     controller: ControllerProcess, bench: Bench
 ) -> None:
-    none = {"source": {"name": "terse", "volumeSource": {"noSuchVolume": {}}}}
+    unknown = {"persistentVolumeClaim": {"claimName": "terse", "noSuchField": "x"}}
+    none = {"source": {"name": "terse", "volumeSource": unknown}}
     key = await bench.create("volumeless", inference=SERVE_PHI | {"adapters": [none]})
     found = await bench.condition(key, "InferenceReady", "False", "AdapterUnusable")
-    assert "noSuchVolume" in found.message
+    assert "noSuchField" in found.message
     assert bench.world.made == []
 
 
