@@ -22,10 +22,14 @@ class Exit(IntEnum):
 
 @dataclass(eq=False)
 class Failure(Exception):
-    """The program cannot go on; `message` names the cause and the remedy."""
+    """The program cannot go on; `message` names the cause and the remedy.
+
+    `reason` is one word in CamelCase where the code alone says too little.
+    """
 
     code: Exit
     message: str
+    reason: str = ""
 
     def __str__(self) -> str:
         return self.message

@@ -12,7 +12,10 @@ from typing import Any, TextIO
 import structlog
 
 # httpx and the hub client log one line per call at INFO; our own progress lines say it better.
-QUIET = ("httpcore", "httpx", "httpx2", "huggingface_hub", "transformers", "uvicorn", "accelerate")
+QUIET = (
+    *("httpcore", "httpx", "httpx2", "huggingface_hub", "transformers", "uvicorn", "accelerate"),
+    *("bitsandbytes", "datasets", "trl"),
+)
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:

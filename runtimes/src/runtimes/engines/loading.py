@@ -46,7 +46,7 @@ class Loaded:
 def load(folder: Path, options: LoadOptions) -> Loaded:
     """Read tokenizer and weights; raises `StartupFailure`."""
     transformers_logging.disable_progress_bar()
-    content = _read_config(folder)
+    content = read_config(folder)
     try:
         config = CONFIG_MAPPING[content["model_type"]].from_dict(content)
         tokenizer = AutoTokenizer.from_pretrained(
@@ -111,7 +111,7 @@ def context_length(config: Any, tokenizer: Any) -> int:
     return min(lengths)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
     """The model's config, once it is known that the folder can be loaded without running its code."""
     try:
         content: dict[str, Any] = json.loads((folder / "config.json").read_bytes())

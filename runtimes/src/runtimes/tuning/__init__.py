@@ -1,0 +1,1 @@
+"""The fine-tuning job: fetch, check, train, save, push, report."""
