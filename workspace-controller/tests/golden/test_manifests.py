@@ -12,7 +12,12 @@ from gpuapis.workspace import Workspace
 from workspace_controller.manifests.adapters import Adapter, adapter
 from workspace_controller.manifests.claims import ClaimNeed, NodeClass, machine, node_claim
 from workspace_controller.manifests.model import Model, ModelSource
-from workspace_controller.manifests.service import headless_service, service, service_digest
+from workspace_controller.manifests.service import (
+    headless_service,
+    service,
+    service_digest,
+    target_port,
+)
 from workspace_controller.manifests.workload import workload, workload_digest
 from workspace_controller.presets.catalog import catalog
 from workspace_controller.rules.check import findings
@@ -204,6 +209,23 @@ def test_ownership_wins_over_a_selector_that_claims_it() -> None:
 
 def test_a_template_without_a_port_gets_no_service() -> None:
     assert service_digest(workspace("own", template=BARE), ONE) == ""
+
+
+@pytest.mark.parametrize(
+    ("ports", "expected"),
+    [
+        ([], None),
+        ([{"containerPort": 8080}, {"containerPort": 9000}], 8080),
+        ([{"containerPort": 8080}, {"containerPort": 5000}], 5000),
+        ([{"containerPort": 5000}, {"name": "http", "containerPort": 8000}], 8000),
+    ],
+    ids=["none", "the-first", "the-usual-one", "the-one-named-http"],
+)
+def test_the_port_of_a_template_that_answers(
+    ports: list[dict[str, Any]], expected: int | None
+) -> None:
+    container = {"name": "own", "image": "example.com/own:1", "ports": ports}
+    assert target_port(workspace("own", template={"spec": {"containers": [container]}})) == expected
 
 
 def test_the_workloads_hash_is_over_what_the_user_wrote() -> None:

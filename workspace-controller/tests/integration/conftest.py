@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-import subprocess
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 from workspace_world import Bench, ControllerProcess, World
-from workspace_world.process import NAMESPACE
-from workspace_world.waiting import eventually, free_port
+from workspace_world.process import install
+from workspace_world.waiting import eventually
 
 from controlkit.errors import NotFound
 from controlkit.kube.client import KubeClient
@@ -17,13 +15,9 @@ from gpuapis.core import Node
 from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
-from sandbox import tools
 from sandbox.controlplane import ControlPlane
 from sandbox.controlplane.crds import apply_crds as apply
-from sandbox.processes import clean_environment
 from sandbox.pytest_plugin import own_plane
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="session")
@@ -49,29 +43,8 @@ def controller_process(
     control_plane: ControlPlane, apply_crds: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ControllerProcess]:
     """The chart installed, and the controller ready to be started under its ServiceAccount."""
-    port = free_port()
-    helm = tools.binaries() / "helm"
-    values = {
-        "replicaCount": "0",
-        "image.repository": "example.com/workspace",
-        "presetRegistryName": "registry.example.com/gpu",
-        "crds.install": "false",
-        "nvidiaDevicePlugin.enabled": "false",
-        "webhook.url": f"https://127.0.0.1:{port}/validate/workspace.kaito.sh",
-    }
-    sets = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-    subprocess.run(
-        [
-            *(str(helm), "install", "workspace", str(ROOT / "charts/workspace"), *sets),
-            *("--namespace", NAMESPACE, "--create-namespace"),
-        ],
-        check=True,
-        capture_output=True,
-        env=clean_environment() | {"KUBECONFIG": str(control_plane.kubeconfig)},
-    )
-    kubeconfig = asyncio.run(control_plane.kubeconfig_for("workspace-sa", NAMESPACE))
     folder = tmp_path_factory.mktemp("workspace-controller")
-    process = ControllerProcess(kubeconfig, folder, port)
+    process = install(control_plane, folder, crds=False)
     yield process
     process.stop()
 

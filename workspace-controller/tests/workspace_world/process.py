@@ -1,5 +1,6 @@
 """The controller as a process, run as the chart's Deployment would run it."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -12,10 +13,45 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sandbox import tools
+from sandbox.controlplane import ControlPlane
 from sandbox.processes import Process, clean_environment, spawn
 from workspace_world.waiting import free_port
 
 NAMESPACE = "kaito-workspace"
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def install(plane: ControlPlane, folder: Path, *, crds: bool) -> "ControllerProcess":
+    """The chart installed, and the controller ready to be started under its ServiceAccount.
+
+    Args:
+        plane: where to; one release for each.
+        folder: for logs.
+        crds: whether the chart brings the definition of Workspaces, and nothing that of claims.
+    """
+    port = free_port()
+    values = {
+        "replicaCount": "0",
+        "image.repository": "example.com/workspace",
+        "presetRegistryName": "registry.example.com/gpu",
+        "crds.install": str(crds).lower(),
+        "nvidiaDevicePlugin.enabled": "false",
+        "webhook.url": f"https://127.0.0.1:{port}/validate/workspace.kaito.sh",
+    }
+    sets = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    subprocess.run(
+        [
+            *(str(tools.binaries() / "helm"), "install", "workspace"),
+            *(str(ROOT / "charts/workspace"), *sets),
+            *("--namespace", NAMESPACE, "--create-namespace"),
+        ],
+        check=True,
+        capture_output=True,
+        env=clean_environment() | {"KUBECONFIG": str(plane.kubeconfig)},
+    )
+    kubeconfig = asyncio.run(plane.kubeconfig_for("workspace-sa", NAMESPACE))
+    return ControllerProcess(kubeconfig, folder, port)
 
 
 @dataclass

@@ -58,7 +58,7 @@ class World:
     """Reason and message with which launches fail."""
     gpus: int = 1
     serve: bool = True
-    """Whether Deployments become ready."""
+    """Whether workloads become ready."""
     collect: bool = True
     """Whether workloads that are deleted with their pods go away."""
     release: bool = True
@@ -75,11 +75,7 @@ class World:
             await asyncio.sleep(0.05)
 
     async def _turn(self) -> None:
-        claims: list[Machine | NodeClaim] = [
-            *(await self.client.list(Machine)).items,
-            *(await self.client.list(NodeClaim)).items,
-        ]
-        for claim in claims:
+        for claim in await self._claims():
             if claim.key.name not in self.made:
                 self.made.append(claim.key.name)
             await (self._end(claim) if claim.deleting else self._further(claim))
@@ -89,6 +85,15 @@ class World:
         ]
         for workload in workloads:
             await self._tend(workload)
+
+    async def _claims(self) -> list[Machine | NodeClaim]:
+        """The claims of the kinds that the cluster serves."""
+        found: list[Machine | NodeClaim] = []
+        with contextlib.suppress(NotFound):
+            found += (await self.client.list(Machine)).items
+        with contextlib.suppress(NotFound):
+            found += (await self.client.list(NodeClaim)).items
+        return found
 
     async def _tend(self, workload: Deployment | StatefulSet) -> None:
         """As the workload's own controller and the garbage collector would."""
