@@ -1,6 +1,7 @@
 """The Jobs of tuning runs, held by golden files: `make golden` rewrites them."""
 
 import os
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,16 @@ from workspace_world.tuning import DEFAULTS, tuning
 
 from gpuapis.workspace import Workspace
 from workspace_controller.manifests.model import ModelSource
-from workspace_controller.manifests.training_config import config_copy
+from workspace_controller.manifests.training_config import config_copy, method_of, output_folder
 from workspace_controller.manifests.tuning_job import Run, asked_digest, tuning_job
 from workspace_controller.presets.catalog import catalog
+from workspace_controller.rules.check import findings
+from workspace_controller.skus.table import sku_table
+from workspace_controller.workspaces.target import Knowledge, Target, resolve
 
 FOLDER = Path(__file__).parent / "tuning"
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples/fine-tuning"
+TODAY = date(2026, 11, 24)
 SOURCE = ModelSource("registry.example.com/gpu", "0.1.0")
 LOCAL = ModelSource(
     "registry.example.com/gpu", "0.1.0", "http://hub.example.com", ("registry.example.com:5000",)
@@ -134,3 +140,22 @@ def test_a_run_is_named_by_what_was_asked_for() -> None:
     assert plain != asked_digest(workspace({"kaito.sh/tuning-run": "2"}))
     assert plain != asked_digest(workspace(input={"urls": ["https://example.com/other"]}))
     assert plain != asked_digest(workspace(config="mine"))
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_is_admitted_and_can_be_run(path: Path) -> None:
+    documents = list(yaml.safe_load_all(path.read_text()))
+    (example,) = [Workspace.model_validate(d) for d in documents if d["kind"] == "Workspace"]
+    knowledge = Knowledge(catalog(), sku_table("azure"))
+    assert findings(example, knowledge, TODAY) == []
+    target = resolve(example, knowledge, TODAY)
+    assert isinstance(target, Target), target
+    if example.tuning is None:
+        return
+    configs = {d["metadata"]["name"]: d["data"] for d in documents if d["kind"] == "ConfigMap"}
+    folder = "/mnt/results"
+    if example.tuning.config is not None:
+        text = configs[example.tuning.config]["training_config.yaml"]
+        assert output_folder(text, method_of(example)) == folder
+    assert target.preset is not None
+    assert tuning_job(example, target.preset, Run("run", folder, target.gpus), SOURCE)
