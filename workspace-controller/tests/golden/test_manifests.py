@@ -153,7 +153,8 @@ GOLDEN: dict[str, dict[str, Any]] = {
         for name in ONE_OF_EACH_KIND
     },
     "deployment-two-nodes": served(workspace(count=2)),
-    "deployment-two-gpus": served(workspace(), gpus=2),
+    "deployment-two-gpus": served(workspace(), gpus=2, memory_percent=82),
+    "deployment-only-transformers": served(workspace(), engine="transformers"),
     "deployment-private": served(workspace(preset=PRIVATE)),
     "deployment-gated": served(
         workspace(preset={"presetOptions": {"modelAccessSecret": "hub-token"}})

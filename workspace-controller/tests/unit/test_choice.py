@@ -1,7 +1,7 @@
 """Which machine size is chosen where none is named."""
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -70,6 +70,21 @@ def test_an_engine_that_is_asked_for_decides() -> None:
 
 def test_every_preset_has_a_size_on_one_node() -> None:
     assert [name for name in catalog().names if chosen(preset(name)) is None] == []
+
+
+def test_a_size_is_not_chosen_from_the_day_on_which_it_goes() -> None:
+    model = preset("phi-3-mini-4k-instruct")
+    going = replace(
+        AZURE,
+        skus=tuple(
+            each.model_copy(update={"retired": TODAY}) if each.gpu == "T4" else each
+            for each in AZURE.skus
+        ),
+    )
+    assert chosen(model, going) == "Standard_NV36ads_A10_v5"
+    found = choose(model, going, TODAY - timedelta(days=1), serving(model))
+    assert found is not None
+    assert found.sku.name == "Standard_NC4as_T4_v3"
 
 
 def test_nothing_is_chosen_where_nothing_fits_or_has_a_price() -> None:

@@ -109,6 +109,26 @@ def test_how_a_copy_runs(seen: Workspace, pod_gpus: int, nodes: int, engine: str
 
 
 @pytest.mark.parametrize(
+    ("seen", "percent"),
+    [
+        (workspace("Standard_NC24ads_A100_v4"), 84),
+        (workspace("Standard_NV36ads_A10_v5"), 82),
+        (workspace(None), 84),
+        (workspace("Standard_NC9_v9"), None),
+        (workspace("Standard_NC24ads_A100_v4", TEMPLATE), None),
+        # Only transformers fits, and it sets nothing aside.
+        (workspace("Standard_NC6s_v3", {"preset": {"name": "falcon-7b"}}), None),
+    ],
+)
+def test_the_server_gets_the_share_of_memory_that_was_reckoned_with(
+    seen: Workspace, percent: int | None
+) -> None:
+    found = resolved(seen)
+    assert isinstance(found, Target)
+    assert found.memory_percent == percent
+
+
+@pytest.mark.parametrize(
     ("size", "method", "expected"),
     [
         (None, "qlora", ("Standard_NV12ads_A10_v5", 1, "80Gi")),

@@ -38,6 +38,8 @@ class Settings(BaseModel):
         str, Field(pattern=r"^(auto|balanced|balanced_low_0|sequential|cpu|cuda(:\d+)?)$")
     ] = "auto"
     """where layers go; auto: over all GPUs, or the CPU if there is none"""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.84
+    """share of each GPU's memory that vLLM may use; transformers takes what it needs"""
     load_in_4bit: bool = False
     """quantize the weights to 4 bits while loading"""
     load_in_8bit: bool = False

@@ -24,6 +24,8 @@ class Model:
     """GPUs that each pod of a preset gets."""
     engine: Engine | None = None
     """The only engine that it fits with; None when the choice is free."""
+    memory_percent: int | None = None
+    """The share of a GPU's memory that vLLM may use; None leaves it to the runtime."""
     adapters: tuple[Adapter, ...] = ()
     config: str = ""
     """The digest of the server's settings; "" when the Workspace names none."""

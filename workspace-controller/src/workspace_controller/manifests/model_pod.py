@@ -147,6 +147,8 @@ def _arguments(workspace: Workspace, model: Model, preset: Preset) -> list[str]:
     engine = _engine(workspace, model)
     if engine is not None:
         arguments["engine"] = engine
+    if model.memory_percent is not None:
+        arguments["gpu_memory_utilization"] = f"{model.memory_percent / 100:.2f}"
     if model.spread:
         name, namespace = workspace.metadata.name, workspace.metadata.namespace
         arguments["nodes"] = str(model.nodes)

@@ -157,6 +157,7 @@ class Observer:
             nodes=target.nodes,
             gpus=target.pod_gpus,
             engine=target.engine,
+            memory_percent=target.memory_percent,
             adapters=sources.adapters,
             config=sources.config,
         )

@@ -18,7 +18,7 @@ from workspace_controller.presets.catalog import METHODS, Catalog, Engine, Metho
 from workspace_controller.rules.adapters import adapters_problem
 from workspace_controller.skus.choice import Trial, choose, serving
 from workspace_controller.skus.choice import tuning as tuned
-from workspace_controller.skus.fit import Fit, fit
+from workspace_controller.skus.fit import Fit, fit, utilisation_percent
 from workspace_controller.skus.table import Sku, SkuTable
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.facts import Problem
@@ -42,6 +42,8 @@ class Target:
     """Nodes that one copy of the model is spread over."""
     engine: Engine | None = None
     """The engine that has to serve it; None leaves the choice to the runtime."""
+    memory_percent: int | None = None
+    """The share of a GPU's memory that vLLM may use; None where we do not know the GPU."""
     chosen_because: str = ""
     """Why this size, where nobody named one; "" where somebody did, or the choice is older."""
 
@@ -272,12 +274,15 @@ def _on(workspace: Workspace, preset: Preset | None, sku: Sku, *, byo: bool) -> 
     if not isinstance(how, Fit):
         nodes = workspace.resource.count if preset.distributed and how.need else 1
         engine: Engine | None = "vllm" if nodes > 1 else wish
-        return Target(preset, sku.name, sku.gpus, preset.disk, sku.gpus, nodes, engine)
-    # A node of the user's own may be shared, so only what the model needs is asked of it.
-    offered = how.gpus if byo else sku.gpus
-    return Target(
-        preset, sku.name, offered, preset.disk, how.gpus, how.nodes, _engine(how, preset, wish)
-    )
+        target = Target(preset, sku.name, sku.gpus, preset.disk, sku.gpus, nodes, engine)
+    else:
+        # A node of the user's own may be shared, so only what the model needs is asked of it.
+        offered = how.gpus if byo else sku.gpus
+        engine = _engine(how, preset, wish)
+        target = Target(preset, sku.name, offered, preset.disk, how.gpus, how.nodes, engine)
+    if target.engine == "transformers":
+        return target
+    return replace(target, memory_percent=utilisation_percent("vllm", sku.gpu))
 
 
 def _engine(how: Fit, preset: Preset, wish: Engine | None) -> Engine | None:
