@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from workspace_world import Bench, ControllerProcess
 
+from controlkit.errors import NotFound
 from controlkit.kube.objects import Key
 from gpuapis import labels
 from gpuapis.core import ConfigMap, Deployment, Event, Pod, Service, StatefulSet
@@ -38,9 +39,10 @@ async def turns(
     """The object, once that holds of it."""
 
     async def there() -> dict[str, Any] | None:
-        if not await bench.exists(kind, key):
-            return None
-        found = await look(bench, kind, key)
+        try:
+            found = await look(bench, kind, key)
+        except NotFound:
+            return None  # between an old one and its successor
         return found if holds(found) else None
 
     return await bench.eventually(there, f"{kind.RESOURCE.kind} {key} {what}")
