@@ -21,7 +21,7 @@ N ?= 100
 .PHONY: help podman setup setup-runtimes fmt check test test-fast coverage demo e2e compose-test manifests golden \
 	presets presets-page \
 	lock images sandbox-up sandbox-status sandbox-down doctor bench bench-storm bench-control-plane \
-	bench-idle clean
+	bench-idle bench-restart bench-stuck clean
 
 ##@ Start here
 
@@ -119,7 +119,7 @@ clean: ## Remove environments and caches of this checkout
 
 ##@ Measure
 
-bench: bench-control-plane bench-idle bench-storm ## Every figure that the docs name
+bench: bench-control-plane bench-idle bench-storm bench-stuck ## Every figure that the docs name
 
 bench-control-plane: setup ## Seconds from nothing to a ready control plane
 	@$(SANDBOX) bench-control-plane
@@ -129,3 +129,9 @@ bench-idle: setup ## Memory of each controller at rest
 
 bench-storm: setup ## N Workspaces at once, each node 30 s after its claim [N=100]
 	@$(SANDBOX) bench-storm --n $(N)
+
+bench-restart: setup ## Restart the controller among 1,000 Ready Workspaces: seconds, and writes
+	@$(SANDBOX) bench-restart
+
+bench-stuck: setup ## How much stuck Workspaces delay others
+	@$(SANDBOX) bench-stuck

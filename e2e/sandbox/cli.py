@@ -39,6 +39,8 @@ COMMANDS = (
     Command("bench-control-plane", "sandbox.bench.control_plane", "nothing to ready, in seconds"),
     Command("bench-idle", "sandbox.bench.idle", "memory of each controller at rest"),
     Command("bench-storm", "sandbox.bench.storm", "apply many Workspaces at once and measure"),
+    Command("bench-restart", "sandbox.bench.restart", "restart the controller: what it writes"),
+    Command("bench-stuck", "sandbox.bench.stuck", "how much stuck Workspaces delay others"),
 )
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +14,10 @@ from gpuapis.core import Node
 from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
-from sandbox.bench import storm
+from sandbox.bench import crowd
 from sandbox.bench.fulfiller import AnyClaim, Fulfiller, node_of, status_of
 from sandbox.bench.readings import Cost, Readings, report
+from sandbox.bench.writes import counted
 from sandbox.controlplane import ControlPlane
 
 
@@ -41,7 +43,7 @@ def claim(view: type[AnyClaim], name: str = "wsabc") -> AnyClaim:
 
 def workspace(name: str, *true: str) -> Workspace:
     conditions = [{"type": each, "status": "True", "reason": "x"} for each in true]
-    manifest = storm.workspace(0) | {"status": {"conditions": conditions}}
+    manifest = crowd.workspace(0) | {"status": {"conditions": conditions}}
     manifest["metadata"]["name"] = name
     return Workspace.model_validate(manifest)
 
@@ -133,7 +135,8 @@ def test_the_report_counts_what_is_missing_and_what_is_too_much() -> None:
     readings.claims = {"a": 1.0, "b": 2.0, "c": 2.5}
     readings.reached["ResourceReady"] = {"a": 30.0, "b": 34.0}
     readings.reached["WorkspaceReady"] = {"a": 31.0}
-    rows = report(readings, 0.5, Cost(50, 1.0), Cost(80, 3.5)).splitlines()
+    written = Counter({"workspaces/status": 7, "events": 12})
+    rows = report(readings, 0.5, Cost(50, 1.0), Cost(80, 3.5), written).splitlines()
     told = {row[:24].strip(): row[24:].strip() for row in rows}
     assert told == {
         "Workspaces applied": "2 within 0.5 s",
@@ -143,6 +146,8 @@ def test_the_report_counts_what_is_missing_and_what_is_too_much() -> None:
         "surplus claims": "1",
         "controller RSS peak": "80 MB",
         "controller CPU": "2.5 s",
+        "status writes, each": "3.5",
+        "Events, each, of all": "6.0",
     }
 
 
@@ -152,11 +157,32 @@ def test_the_cost_of_a_process_comes_from_the_kernel() -> None:
     assert cost.cpu > 0
 
 
+def test_writes_are_counted_by_kind_and_reads_and_leases_are_not() -> None:
+    labels = 'code="200",component="apiserver",dry_run="{dry}",group="g",resource="{resource}",'
+    labels += 'scope="resource",subresource="{part}",verb="{verb}",version="v1"'
+
+    def line(resource: str, verb: str, value: str, part: str = "", dry: str = "") -> str:
+        about = labels.format(resource=resource, verb=verb, part=part, dry=dry)
+        return f"apiserver_request_total{{{about}}} {value}"
+
+    page = "\n".join(
+        [
+            line("workspaces", "PATCH", "3", "status"),
+            line("workspaces", "PATCH", "1"),
+            line("machines", "POST", "1e+02"),
+            line("machines", "GET", "7"),
+            line("machines", "POST", "5", dry="All"),
+            line("leases", "PUT", "99"),
+        ]
+    )
+    assert counted(page) == {"workspaces/status": 3, "workspaces": 1, "machines": 100}
+
+
 @pytest.mark.control_plane
 async def test_the_storms_workspaces_fit_the_schema(
     control_plane: ControlPlane, apply_crds: list[str], namespace: str
 ) -> None:
-    manifest = storm.workspace(7)
+    manifest = crowd.workspace(7)
     manifest["metadata"]["namespace"] = namespace
     path = f"/apis/kaito.sh/v1alpha1/namespaces/{namespace}/workspaces?dryRun=All"
     made = await control_plane.admin.call("POST", path, manifest)

@@ -5,7 +5,7 @@ Node, with the claim's labels and taints and its GPUs, and writes the claim's st
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -28,6 +28,11 @@ STEPS: Final[Mapping[type[AnyClaim], tuple[str, ...]]] = {
 }
 
 
+def everything(_: AnyClaim) -> bool:
+    """Serves every claim."""
+    return True
+
+
 @dataclass
 class Fulfiller:
     """Serves every claim that the cache comes to hold."""
@@ -35,6 +40,8 @@ class Fulfiller:
     client: KubeClient
     seconds: float
     """From a claim's appearance to its Ready node."""
+    serves: Callable[[AnyClaim], bool] = everything
+    """Which claims get a node."""
 
     def __post_init__(self) -> None:
         self._due: asyncio.Queue[tuple[float, AnyClaim]] = asyncio.Queue()
@@ -44,7 +51,7 @@ class Fulfiller:
         cache.subscribe(self._seen)
 
     def _seen(self, old: AnyClaim | None, new: AnyClaim | None) -> None:
-        if old is None and new is not None:
+        if old is None and new is not None and self.serves(new):
             self._due.put_nowait((asyncio.get_running_loop().time() + self.seconds, new))
 
     async def run(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,9 @@ class Cost:
         return cls(int(peak.split()[1]) / 1024, times.user + times.system)
 
 
-def report(readings: Readings, applied: float, before: Cost, after: Cost) -> str:
+def report(
+    readings: Readings, applied: float, before: Cost, after: Cost, written: Counter[str]
+) -> str:
     """The table of a storm, one figure a line."""
     rows = {
         "Workspaces applied": f"{readings.total} within {applied:.1f} s",
@@ -81,8 +84,14 @@ def report(readings: Readings, applied: float, before: Cost, after: Cost) -> str
         "surplus claims": str(len(readings.claims) - readings.total),
         "controller RSS peak": f"{after.rss_peak:.0f} MB",
         "controller CPU": f"{after.cpu - before.cpu:.1f} s",
+        "status writes, each": _average(written["workspaces/status"], readings.total),
+        "Events, each, of all": _average(written["events"], readings.total),
     }
     return "\n".join(f"{name:<24}  {value}" for name, value in rows.items())
+
+
+def _average(number: int, total: int) -> str:
+    return f"{number / total:.1f}"
 
 
 def _spread(reached: Mapping[str, float], total: int) -> str:
