@@ -1089,6 +1089,28 @@ async def test_a_living_workspaces_reservation_is_respected() -> None:
     assert rig.conditions()["ResourceReady"] == ("False", "NoFreeNode")
 
 
+async def test_a_holder_that_no_cache_shows_yet_is_respected() -> None:
+    rig = Rig(claim_api="byo")
+    rig.create()
+    rig.make_node("a", {"apps": "phi", labels.RESERVED_FOR: "u-2"})
+    rig.sync()
+    rig.create(metadata=rig_metadata(name="younger", uid="u-2"))
+    with pytest.raises(Stale, match="living holder"):
+        await rig.work.reconcile(KEY, 0)
+    assert rig.get(Node.RESOURCE, Key("", "a"))["metadata"]["labels"][labels.RESERVED_FOR] == "u-2"
+
+
+async def test_a_lost_claim_is_awaited_whatever_kind_is_made_now(rig: Rig) -> None:
+    rig.create()
+    await rig.settle(2)
+    again = Rig(claim_api="nodeclaim", api=rig.api)
+    again.sync()
+    again.caches.machines.replace([], "1")
+    with pytest.raises(Stale, match=f"Machine {FIRST} is not gone yet"):
+        await again.work.reconcile(KEY, 0)
+    assert rig.api.all(NodeClaim.RESOURCE) == []
+
+
 async def test_a_node_changed_meanwhile_is_not_reserved() -> None:
     rig = Rig(claim_api="byo")
     rig.create()

@@ -239,6 +239,25 @@ ACTIONS: dict[str, tuple[Observed, tuple[Action, ...]]] = {
         served(claims=(claim(phase="ready"), claim(1, phase="ready"))),
         (DeleteClaims((claim(1, phase="ready"),)),),
     ),
+    "surplus-that-serves-nothing-leaves-before-the-newest": (
+        served(
+            claims=(claim(phase="ready"), claim(1, phase="ready")),
+            nodes=nodes(node(), node(1, pods=1)),
+        ),
+        (DeleteClaims((claim(phase="ready"),)),),
+    ),
+    "surplus-that-is-still-being-made-leaves-at-once": (
+        served(
+            claims=(claim(), claim(1, phase="ready")),
+            nodes=nodes(node(1, pods=2)),
+            serving=replace(SERVED, asked=2, present=2),
+        ),
+        (DeleteClaims((claim(),)), Scale(1)),
+    ),
+    "surplus-that-has-failed-leaves-before-what-is-on-its-way": (
+        seen(claims=(claim(verdict="blocked"), claim(1), claim(2)), wanted=2),
+        (DeleteClaims((claim(verdict="blocked"),)),),
+    ),
     "a-free-node-is-used-before-one-is-bought": (
         seen(wanted=2, adoptable=("free-1",)),
         (ReserveNode("free-1"), FIRST),

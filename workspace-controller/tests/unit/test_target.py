@@ -210,7 +210,7 @@ PROBLEMS: dict[str, tuple[Workspace, dict[str, Any], str, str]] = {
         ),
         {},
         "LabelSelectorUnusable",
-        "asked to have two values",
+        "no value of 'a' fulfils all that is asked of it: 1 on one side, 2 on the other",
     ),
     "a-template-that-is-none": (
         workspace(inference={"template": {"spec": {"containers": [{"image": "b"}]}}}),

@@ -40,35 +40,51 @@ def child_metadata(workspace: Workspace, digest: str) -> dict[str, Any]:
     }
 
 
-def selector_labels(selector: LabelSelector) -> dict[str, str]:
-    """The selector as plain labels: matchLabels, and `In` expressions with one value.
+def selector_values(selector: LabelSelector) -> dict[str, tuple[str, ...]]:
+    """The selector as the values that each label of a node may have: of matchLabels and `In`.
 
     Raises:
         ValueError: an expression that no set of labels can fulfil; the message names it.
     """
-    chosen = dict(selector.match_labels)
+    allowed: dict[str, tuple[str, ...]] = {
+        key: (value,) for key, value in selector.match_labels.items()
+    }
     for expression in selector.match_expressions:
-        if expression.operator != "In" or len(expression.values) != 1:
+        if expression.operator != "In" or not expression.values:
             raise ValueError(
                 f"the expression on {expression.key!r} uses {expression.operator} with "
-                f"{len(expression.values)} values; use matchLabels, or In with exactly one value"
+                f"{len(expression.values)} values; use matchLabels, or In with at least one value"
             )
-        value = expression.values[0]
-        if chosen.setdefault(expression.key, value) != value:
-            raise ValueError(f"{expression.key!r} is asked to have two values")
-    return chosen
+        before = allowed.get(expression.key, expression.values)
+        both = tuple(value for value in before if value in expression.values)
+        if not both:
+            raise ValueError(
+                f"no value of {expression.key!r} fulfils all that is asked of it: "
+                f"{', '.join(before)} on one side, {', '.join(expression.values)} on the other"
+            )
+        allowed[expression.key] = both
+    return allowed
+
+
+def selector_labels(selector: LabelSelector) -> dict[str, str]:
+    """The labels of a node that is made for the selector: the first value of each key.
+
+    Raises:
+        ValueError: as `selector_values`.
+    """
+    return {key: values[0] for key, values in selector_values(selector).items()}
 
 
 def node_terms(workspace: Workspace) -> list[dict[str, Any]]:
     """Node selector terms: nodes made for this Workspace, or existing ones it has reserved."""
-    chosen = selector_labels(workspace.resource.label_selector)
-    made = {**chosen, **owner_labels(workspace)}
-    taken = {**chosen, labels.RESERVED_FOR: workspace.metadata.uid}
+    chosen = selector_values(workspace.resource.label_selector)
+    made = chosen | {key: (value,) for key, value in owner_labels(workspace).items()}
+    taken = chosen | {labels.RESERVED_FOR: (workspace.metadata.uid,)}
     return [
         {
             "matchExpressions": [
-                {"key": key, "operator": "In", "values": [value]}
-                for key, value in sorted(terms.items())
+                {"key": key, "operator": "In", "values": list(values)}
+                for key, values in sorted(terms.items())
             ]
         }
         for terms in (made, taken)

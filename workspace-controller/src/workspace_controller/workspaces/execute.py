@@ -14,7 +14,7 @@ import structlog
 from controlkit.cache import Cache
 from controlkit.errors import AlreadyExists, Blocked, ControlError, NotFound, Rejected, Stale
 from controlkit.kube.client import KubeClient
-from controlkit.kube.objects import Key
+from controlkit.kube.objects import Key, metadata_only
 from gpuapis import labels
 from gpuapis.core import Node
 from gpuapis.workspace import Workspace
@@ -234,6 +234,7 @@ class Executor:
         node = self.caches.nodes.get(Key("", name))
         if node is None:
             raise Stale("NodeGone", f"node {name} is gone")
+        await self._refuse_a_living_holder(workspace, node)
         patch = {
             "metadata": {
                 "resourceVersion": node.metadata.resource_version,
@@ -243,6 +244,15 @@ class Executor:
         await self._patch_node(workspace, name, patch)
         log.info("node reserved", node=name)
         self.events.node_reserved(workspace, name)
+
+    async def _refuse_a_living_holder(self, workspace: Workspace, node: Node) -> None:
+        """A holder that no cache shows may have been made since: the API server knows."""
+        holder = node.metadata.labels.get(labels.RESERVED_FOR)
+        if holder in (None, workspace.metadata.uid):
+            return
+        living = await self.client.list(metadata_only(Workspace.RESOURCE))
+        if any(each.metadata.uid == holder for each in living.items):
+            raise Stale("NodeTaken", f"node {node.metadata.name} has a living holder")
 
     async def _release(self, workspace: Workspace, names: tuple[str, ...]) -> None:
         for name in names:

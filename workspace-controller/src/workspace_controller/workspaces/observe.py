@@ -6,10 +6,9 @@ money; and ConfigMaps and Events, which are not cached.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from controlkit.errors import Blocked, NotFound, Rejected
 from controlkit.kube.client import KubeClient
@@ -17,20 +16,17 @@ from controlkit.kube.objects import Key, metadata_only
 from gpuapis import labels
 from gpuapis.core import Deployment, Node, Pod, StatefulSet
 from gpuapis.workspace import Workspace
-from workspace_controller.caches import FREE, OWNER, RESERVED, UID, Caches
+from workspace_controller.caches import OWNER, RESERVED, Caches
 from workspace_controller.claims.dialects import VIEWS, AnyClaim, read
 from workspace_controller.manifests.model import Model
 from workspace_controller.manifests.ownership import (
-    TOLERATIONS,
-    keeps_away,
     owner_labels,
-    selector_labels,
 )
 from workspace_controller.manifests.service import load_balanced, service_digest
-from workspace_controller.manifests.template_pod import tolerations
 from workspace_controller.manifests.workload import workload_digest
 from workspace_controller.tuning.observe import RunObserver
 from workspace_controller.workspaces import facts, reasons
+from workspace_controller.workspaces.adopting import adoptable
 from workspace_controller.workspaces.children import as_it_runs, child_of
 from workspace_controller.workspaces.children import children as all_children
 from workspace_controller.workspaces.composing import Particulars
@@ -115,7 +111,7 @@ class Observer:
             claims_are_live=live,
             nodes=self._nodes(claims, reserved, pods),
             reserved=tuple(sorted(node.metadata.name for node in reserved if not node.deleting)),
-            adoptable=self._adoptable(workspace, served),
+            adoptable=adoptable(self.caches, workspace, served, byo=self.knowledge.byo),
             records=_records(workspace),
             attempts=_attempts(workspace),
             children=children,
@@ -262,45 +258,6 @@ class Observer:
         living = Counter(pod.spec.node_name for pod in pods if not pod.deleting)
         return {node.metadata.name: _node(node, living[node.metadata.name]) for node in mine}
 
-    def _adoptable(self, workspace: Workspace, target: Target | None) -> tuple[str, ...]:
-        """Free nodes that would do, the preferred ones first, then those in use before."""
-        free = self.caches.nodes.by_index(FREE, FREE)
-        if not free or target is None:
-            return ()
-        wanted = selector_labels(workspace.resource.label_selector)
-        if target.instance_type:
-            wanted[labels.INSTANCE_TYPE] = target.instance_type
-        tolerated = _tolerations(workspace)
-        preferred = {name: rank for rank, name in enumerate(workspace.resource.preferred_nodes)}
-        fitting = [
-            node.metadata.name
-            for node in free
-            if node.allocatable(labels.GPU_RESOURCE) >= target.gpus
-            and wanted.items() <= node.metadata.labels.items()
-            and not any(keeps_away(taint, tolerated) for taint in node.spec.taints)
-            and not self._taken(node)
-        ]
-        return tuple(
-            sorted(
-                fitting,
-                key=lambda name: (
-                    preferred.get(name, len(preferred)),
-                    name not in workspace.status.worker_nodes,
-                    name,
-                ),
-            )
-        )
-
-    def _taken(self, node: Node) -> bool:
-        """Whether a living Workspace has reserved it, or some provisioner made it for a claim."""
-        if self.caches.claims_on(node.metadata.name):
-            return True
-        holder = node.metadata.labels.get(labels.RESERVED_FOR)
-        if holder is not None and self.caches.workspaces.by_index(UID, holder):
-            return True
-        made = (labels.PROVISIONER_NAME, labels.NODEPOOL)
-        return not self.knowledge.byo and any(mark in node.metadata.labels for mark in made)
-
 
 def _sooner(*alarms: float | None) -> float | None:
     return min((alarm for alarm in alarms if alarm is not None), default=None)
@@ -322,12 +279,6 @@ def _serving(found: Deployment | StatefulSet | None) -> Serving:
         current=found.status.observed_generation >= found.metadata.generation,
         refusal=next(iter(refusals), ""),
     )
-
-
-def _tolerations(workspace: Workspace) -> Iterable[Mapping[str, Any]]:
-    """The taints that this Workspace's pods do not mind."""
-    template = workspace.inference.template if workspace.inference is not None else None
-    return TOLERATIONS if template is None else tolerations(template)
 
 
 def _node(node: Node, pods: int) -> facts.Node:
