@@ -120,13 +120,13 @@ SELECTOR: Final[dict[str, Any]] = rules(
 
 REQUIREMENT: Final[dict[str, Any]] = rules(
     Rule(
-        "self.operator == 'In' && has(self.values) && size(self.values) == 1",
-        "a new node gets the selector's labels, so an expression must name one value: use "
-        "matchLabels, or operator In with exactly one value",
+        "self.operator == 'In' && has(self.values) && size(self.values) > 0",
+        "a new node gets the selector's labels, so an expression must name values: use "
+        "matchLabels, or operator In, of which a new node gets the first value",
         computed=(
             "'the expression on \"' + self.key + '\" uses ' + self.operator + (self.operator == 'In' "
-            "? ' without exactly one value' : '') + ', and a new node gets the selector\\'s labels: "
-            "use matchLabels, or operator In with exactly one value'"
+            "? ' without a value' : '') + ', and a new node gets the selector\\'s labels: "
+            "use matchLabels, or operator In, of which a new node gets the first value'"
         ),
     ),
 )

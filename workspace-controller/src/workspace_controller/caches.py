@@ -17,6 +17,7 @@ from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
 from workspace_controller.claims.dialects import node_index, owner_index
+from workspace_controller.workspaces import reasons
 
 OWNER: Final = "owner"
 NODE: Final = "node"
@@ -24,6 +25,13 @@ UID: Final = "uid"
 ADAPTS: Final = "adapts"
 RESERVED: Final = "reserved"
 FREE: Final = "free"
+SHORT: Final = "short"
+
+
+def _short(workspace: Workspace) -> Iterable[str]:
+    """Those that wait for a node to come free."""
+    if any(each.reason == reasons.NO_FREE_NODE for each in workspace.status.conditions):
+        yield SHORT
 
 
 def _uid(workspace: Workspace) -> Iterable[str]:
@@ -46,6 +54,11 @@ def _reserved(node: Node) -> Iterable[str]:
         yield node.metadata.labels[labels.RESERVED_FOR]
 
 
+def is_free(node: Node) -> bool:
+    """Whether a node is there for the taking, as far as it shows itself."""
+    return any(True for _ in _free(node))
+
+
 def _free(node: Node) -> Iterable[str]:
     """Nodes with GPUs that no claim of ours made; a reservation may have outlived its owner."""
     owned = any(mark in node.metadata.labels for mark in labels.OWNER_MARKS)
@@ -59,7 +72,9 @@ class Caches:
     """One cache per kind."""
 
     workspaces: Cache[Workspace] = field(
-        default_factory=lambda: Cache(Workspace, indexes={UID: _uid, ADAPTS: _adapts})
+        default_factory=lambda: Cache(
+            Workspace, indexes={SHORT: _short, UID: _uid, ADAPTS: _adapts}
+        )
     )
     machines: Cache[Machine] = field(
         default_factory=lambda: Cache(Machine, indexes={OWNER: owner_index, NODE: node_index})

@@ -48,11 +48,11 @@ async def test_many_workspaces_that_want_the_same_few_nodes_at_once_share_none(
         for key in (await served())[:2]:
             group.create_task(bench.delete(key))
         group.create_task(bench.create("late", resource=selector))
-    keys = [key for key in [*keys, bench.key("late")] if await bench.exists(Workspace, key)]
 
     async def used_again() -> bool:
-        found = [await bench.workspace(key) for key in keys if await bench.exists(Workspace, key)]
-        return sum(bool(each.status.worker_nodes) for each in found) == len(mine)
+        found = [await bench.client.get(Workspace, key) for key in [*keys, bench.key("late")]]
+        living = [each for each in found if each is not None and not each.deleting]
+        return sum(bool(each.status.worker_nodes) for each in living) == len(mine)
 
     await bench.eventually(used_again, "the nodes that were given back are in use again")
     assert len(set(await holders_of(bench, mine))) == len(mine)

@@ -1300,6 +1300,39 @@ async def test_what_serves_keeps_its_adapter_until_its_own_spec_changes(rig: Rig
     assert f"registry.example.com/team/adapter@sha256:{'2' * 64}" in puller(rig)
 
 
+async def test_a_node_that_came_free_wakes_those_that_it_suits() -> None:
+    rig = Rig(claim_api="byo")
+    woken: list[Key] = []
+
+    async def reconcile(key: Key) -> Result:
+        woken.append(key)
+        return Result()
+
+    short = {"type": "ResourceReady", "status": "False", "reason": "NoFreeNode", "message": ""}
+    for name, apps in (("waits", "phi"), ("elsewhere", "other")):
+        selector = {"labelSelector": {"matchLabels": {"apps": apps}}}
+        metadata = rig_metadata(name=name, uid=name)
+        rig.create(metadata=metadata, resource=selector, status={"conditions": [short]})
+    rig.make_node("held", {"apps": "phi", labels.RESERVED_FOR: "elsewhere"})
+    controller = Controller("test", reconcile)
+    watch_everything(controller, rig.caches)
+    rig.sync()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(controller.run())
+        await turns()
+        woken.clear()
+        rig.make_node("held", {"apps": "phi"})
+        rig.sync()
+        await turns()
+        assert set(woken) == {Key(KEY.namespace, "waits"), Key(KEY.namespace, "elsewhere")}
+        woken.clear()
+        rig.make_node("new", {"apps": "phi", labels.RESERVED_FOR: "u-gone"})
+        rig.sync()
+        await turns()
+        assert woken == [Key(KEY.namespace, "waits")]
+        running.cancel()
+
+
 async def turns() -> None:
     """Lets everything that is ready run."""
     for _ in range(20):

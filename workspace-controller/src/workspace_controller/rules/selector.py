@@ -15,9 +15,9 @@ from workspace_controller.rules.finding import Finding, Rule
 
 EMPTY = Rule("selector-empty", "The selector has at least one label.", server=True)
 EXPRESSION = Rule(
-    "selector-expression", "An expression is operator In with exactly one value.", server=True
+    "selector-expression", "An expression is operator In with at least one value.", server=True
 )
-CONTRADICTION = Rule("selector-contradiction", "No label is asked to have two values.")
+CONTRADICTION = Rule("selector-contradiction", "Every label has a value that fulfils all of it.")
 RESERVED = Rule(
     "selector-reserved", "No label is one that the controller sets itself.", server=True
 )
@@ -57,17 +57,20 @@ def selector_findings(selector: LabelSelector, *, byo: bool) -> Iterator[Finding
         )
     yield from _taken(keys, byo=byo)
     for number, each in enumerate(expressions):
-        if each.operator != "In" or len(each.values) != 1:
+        if each.operator != "In" or not each.values:
             yield EXPRESSION.broken(
                 f"{FIELD}.matchExpressions[{number}]",
                 f"on {shown(each.key)} uses {each.operator} with {len(each.values)} values, and a "
-                "new node gets the selector's labels: use matchLabels, or In with exactly one value",
+                "new node gets the selector's labels: use matchLabels, or In, of which a new node "
+                "gets the first value",
                 f"{each.key} {each.operator} {each.values}",
             )
-    asked = [*selector.match_labels.items()]
-    asked += [(each.key, each.values[0]) for each in expressions if len(each.values) == 1]
+    asked: list[tuple[str, tuple[str, ...]]] = [
+        (key, (value,)) for key, value in selector.match_labels.items()
+    ]
+    asked += [(each.key, each.values) for each in expressions if each.values]
     yield from _contradictions(asked)
-    yield from _malformed(keys, asked)
+    yield from _malformed(keys, [(key, value) for key, values in asked for value in values])
 
 
 def _taken(keys: list[str], *, byo: bool) -> Iterator[Finding]:
@@ -101,15 +104,17 @@ def _others(key: str) -> bool:
     return any(domain == each or domain.endswith(f".{each}") for each in OTHERS_DOMAINS)
 
 
-def _contradictions(asked: list[tuple[str, str]]) -> Iterator[Finding]:
-    values: dict[str, str] = {}
-    for key, value in asked:
-        if values.setdefault(key, value) != value:
+def _contradictions(asked: list[tuple[str, tuple[str, ...]]]) -> Iterator[Finding]:
+    allowed: dict[str, tuple[str, ...]] = {}
+    for key, values in asked:
+        before = allowed.get(key, values)
+        allowed[key] = tuple(value for value in before if value in values)
+        if not allowed[key]:
+            sides = (" or ".join(shown(value) for value in side) for side in (before, values))
             yield CONTRADICTION.broken(
-                FIELD,
-                f"asks {shown(key)} to be both {shown(values[key])} and {shown(value)}: give one",
-                key,
+                FIELD, f"asks {shown(key)} to be both {' and '.join(sides)}: give one", key
             )
+            return
 
 
 def _malformed(keys: list[str], asked: list[tuple[str, str]]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpuapis import labels
 from gpuapis.core import Node
-from gpuapis.workspace import Workspace
+from gpuapis.workspace import LabelSelector, Workspace
 from workspace_controller.caches import FREE, UID, Caches
 from workspace_controller.manifests.ownership import TOLERATIONS, keeps_away, selector_values
 from workspace_controller.manifests.template_pod import tolerations
@@ -32,7 +32,7 @@ def adoptable(
         node.metadata.name
         for node in free
         if node.allocatable(labels.GPU_RESOURCE) >= target.gpus
-        and all(node.metadata.labels.get(key) in values for key, values in wanted.items())
+        and _carries(node, wanted)
         and not any(keeps_away(taint, tolerated) for taint in node.spec.taints)
         and not _taken(caches, node, byo=byo)
     ]
@@ -46,6 +46,18 @@ def adoptable(
             ),
         )
     )
+
+
+def suits(node: Node, selector: LabelSelector) -> bool:
+    """Whether a node carries the labels that a selector asks for; one that is no use never does."""
+    try:
+        return _carries(node, selector_values(selector))
+    except ValueError:
+        return False
+
+
+def _carries(node: Node, wanted: Mapping[str, tuple[str, ...]]) -> bool:
+    return all(node.metadata.labels.get(key) in values for key, values in wanted.items())
 
 
 def _taken(caches: Caches, node: Node, *, byo: bool) -> bool:

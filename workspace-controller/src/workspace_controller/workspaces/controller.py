@@ -7,6 +7,7 @@ what it could not do.
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import structlog
 
@@ -17,9 +18,10 @@ from controlkit.kube.objects import Key, KubeObject
 from gpuapis import labels
 from gpuapis.core import Node
 from gpuapis.workspace import Workspace
-from workspace_controller.caches import ADAPTS, UID, Caches
+from workspace_controller.caches import ADAPTS, SHORT, UID, Caches, is_free
 from workspace_controller.claims.dialects import VIEWS, kind_of
 from workspace_controller.workspaces import reasons
+from workspace_controller.workspaces.adopting import suits
 from workspace_controller.workspaces.composing import Particulars
 from workspace_controller.workspaces.execute import Executor
 from workspace_controller.workspaces.facts import (
@@ -44,6 +46,8 @@ NOT_ASKED_FOR = Finding(
     reasons.RESOURCE_PENDING,
     "no node is asked for as long as the API server would refuse the pods: see InferenceReady",
 )
+TAKERS = 10
+"""How many Workspaces look at a node that came free; the others look at their next turn."""
 PATIENCE = 3
 """Passes that may fail in a row for a passing cause before the person is told."""
 
@@ -210,7 +214,18 @@ def _users(caches: Caches, node: Node) -> Iterable[Key]:
     yield from _owner(node)
     for claim in caches.claims_on(node.metadata.name):
         yield from _owner(claim)
-    holder = node.metadata.labels.get(labels.RESERVED_FOR)
-    if holder is not None:
-        for workspace in caches.workspaces.by_index(UID, holder):
-            yield workspace.key
+    holder = node.metadata.labels.get(labels.RESERVED_FOR, "")
+    living = caches.workspaces.by_index(UID, holder)
+    yield from (workspace.key for workspace in living)
+    if not living and is_free(node):
+        yield from _takers(caches, node)
+
+
+def _takers(caches: Caches, node: Node) -> Iterable[Key]:
+    """Those who have waited longest for a node like this; one of them gets it."""
+    waiting = sorted(
+        caches.workspaces.by_index(SHORT, SHORT),
+        key=lambda each: (str(each.metadata.creation_timestamp), each.key),
+    )
+    suited = (each.key for each in waiting if suits(node, each.resource.label_selector))
+    yield from islice(suited, TAKERS)
