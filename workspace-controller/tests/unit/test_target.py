@@ -16,6 +16,9 @@ PHI = {"preset": {"name": "phi-3-mini-128k-instruct"}}
 TEMPLATE = {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}
 
 
+TASK: dict[str, Any] = PHI | {"method": "qlora", "input": {}, "output": {}}
+
+
 def workspace(
     size: str | None = "Standard_NC6s_v3",
     inference: dict[str, Any] | None = PHI,
@@ -158,6 +161,30 @@ def test_the_reason_goes_with_the_choice_and_only_with_it() -> None:
 
 
 PROBLEMS: dict[str, tuple[Workspace, dict[str, Any], str, str]] = {
+    "tuning-by-no-known-method": (
+        workspace(tuning=TASK | {"method": "full"}),
+        {},
+        "TuningMethodUnknown",
+        "tuning.method is 'full'; allowed: lora, qlora",
+    ),
+    "tuning-an-unknown-preset": (
+        workspace(tuning=TASK | {"preset": {"name": "phi-33"}}),
+        {},
+        "PresetUnknown",
+        "tuning.preset.name 'phi-33' is not a known preset",
+    ),
+    "tuning-what-cannot-be-tuned": (
+        workspace(tuning=TASK | {"preset": {"name": "falcon-7b-instruct"}}),
+        {},
+        "PresetNotTunable",
+        "Presets that can: ",
+    ),
+    "tuning-a-private-preset-without-its-image": (
+        workspace(tuning=TASK | {"preset": PHI["preset"] | {"accessMode": "private"}}),
+        {},
+        "PresetImageMissing",
+        "tuning.preset.presetOptions.image is empty",
+    ),
     "no-work": (workspace(inference=None), {}, "PresetUnknown", "tuning.preset is missing"),
     "an-unknown-preset": (
         workspace(inference={"preset": {"name": "phi-3"}}),

@@ -9,7 +9,7 @@ from workspace_world.tuning import DEFAULTS, DIGEST, OUTPUT, job_pod, pod_status
 
 from controlkit.cache import Cache
 from controlkit.controller import Result
-from controlkit.errors import Transient
+from controlkit.errors import Blocked, NotFound, Stale, Transient
 from controlkit.events import EventRecorder
 from controlkit.kube.objects import Key
 from controlkit_testing import MemoryApi
@@ -395,6 +395,76 @@ async def test_a_job_of_somebody_else_is_left_alone_and_costs_no_node(rig: Rig) 
     assert rig.see(Job.RESOURCE, KEY) is not None
 
 
+async def test_the_job_of_an_earlier_workspace_of_the_name_is_waited_for(rig: Rig) -> None:
+    owner = {"apiVersion": "kaito.sh/v1alpha1", "kind": "Workspace", "name": KEY.name, "uid": "u-0"}
+    metadata = {"name": KEY.name, "namespace": KEY.namespace, "ownerReferences": [owner]}
+    rig.api.put(Job.RESOURCE, {"metadata": metadata})
+    rig.create()
+    await rig.settle()
+    assert rig.conditions()["InferenceReady"] == ("False", "TuningPending")
+    assert "earlier Workspace" in rig.message("ResourceReady")
+    assert rig.bought == 0
+    rig.api.remove(Job.RESOURCE, KEY)
+    await rig.settle(2)
+    assert rig.bought == 1
+
+
+async def test_defaults_that_cannot_be_used_are_told_before_a_node_is_paid_for(rig: Rig) -> None:
+    rig.configure("training_config: {LoraConfig: 8}", TEMPLATE)
+    rig.create()
+    await rig.settle()
+    assert rig.conditions()["InferenceReady"] == ("False", "TuningConfigUnusable")
+    assert f"ConfigMap {TEMPLATE} with the defaults" in rig.message("InferenceReady")
+    assert rig.bought == 0
+
+
+async def test_a_config_map_of_somebody_else_is_not_written_over(rig: Rig) -> None:
+    rig.configure("mine: true", COPY)
+    rig.create()
+    await rig.settle(2)
+    assert rig.conditions()["InferenceReady"] == ("False", "NameTaken")
+    assert "name it in tuning.config" in rig.message("InferenceReady")
+    assert rig.bought == 0
+    assert rig.get(ConfigMap.RESOURCE, COPY)["data"] == {"training_config.yaml": "mine: true"}
+
+
+async def test_a_config_map_that_appears_before_the_start_is_not_written_over(rig: Rig) -> None:
+    rig.create()
+    await rig.settle(2)
+    rig.provision()
+    reads = 0
+
+    def appear(verb: str, path: str) -> None:
+        nonlocal reads
+        reads += path.endswith(COPY.name)
+        if path.endswith(COPY.name) and reads == 2:
+            rig.configure("mine: true", COPY)
+
+    rig.api.fault = appear
+    with pytest.raises(Blocked, match="exists and is not ours"):
+        await rig.reconcile()
+    assert rig.conditions()["InferenceReady"] == ("False", "NameTaken")
+    assert rig.get(ConfigMap.RESOURCE, COPY)["data"] == {"training_config.yaml": "mine: true"}
+    assert rig.see(Job.RESOURCE, KEY) is None
+
+
+async def test_defaults_that_vanish_between_look_and_start_are_looked_for_again(rig: Rig) -> None:
+    rig.create()
+    await rig.settle(2)
+    rig.provision()
+    reads = 0
+
+    def vanish(verb: str, path: str) -> NotFound | None:
+        nonlocal reads
+        reads += path.endswith(TEMPLATE.name)
+        return NotFound("NotFound", "gone") if path.endswith(TEMPLATE.name) and reads > 1 else None
+
+    rig.api.fault = vanish
+    with pytest.raises(Stale):
+        await rig.reconcile()
+    assert rig.see(Job.RESOURCE, KEY) is None
+
+
 async def test_a_volume_of_the_users_is_judged_before_a_node_is_paid_for(rig: Rig) -> None:
     rig.create(input={"volumeSource": {"hostPath": {"path": "/data"}}})
     await rig.settle(2)
@@ -625,6 +695,26 @@ async def test_another_wish_runs_anew_after_the_node_was_given_up(rig: Rig, how:
     rig.provision()
     await rig.settle()
     assert rig.get(Job.RESOURCE, KEY)["metadata"]["annotations"][labels.SPEC_HASH] == told["run"]
+
+
+async def test_another_run_waits_until_the_node_of_the_one_before_is_gone(rig: Rig) -> None:
+    await rig.begin()
+    claim = rig.get(Machine.RESOURCE, CLAIM)
+    claim["metadata"]["finalizers"] = [labels.TERMINATION_FINALIZER]
+    rig.api.put(Machine.RESOURCE, claim)
+    rig.run_pod("Succeeded", 0, words())
+    rig.end_job("Complete")
+    await rig.settle()
+    assert rig.message("ResourceReady") == "the run has ended, and its node is being given up"
+    assert rig.status()["tuning"]["resourceReleased"] is False
+
+    rig.annotate(**{labels.TUNING_RUN: "2"})
+    await rig.settle()
+    assert f"Machine {CLAIM.name} of the run before" in rig.message("ResourceReady")
+    assert rig.bought == 1
+    rig.api.remove(Machine.RESOURCE, CLAIM)
+    await rig.settle(2)
+    assert rig.bought == 2
 
 
 async def test_an_edit_ends_the_job_before_the_next_is_made(rig: Rig) -> None:

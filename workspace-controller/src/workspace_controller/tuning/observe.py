@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controlkit.kube.client import KubeClient
-from controlkit.kube.objects import Key
+from controlkit.kube.objects import Key, metadata_only
 from gpuapis import labels
 from gpuapis.core import ConfigMap, Job, Pod
 from gpuapis.workspace import Workspace
@@ -18,6 +18,7 @@ from workspace_controller.manifests.digest import digest
 from workspace_controller.manifests.training_config import (
     TEMPLATES,
     UnusableConfig,
+    copy_name,
     method_of,
     output_folder,
 )
@@ -27,6 +28,7 @@ from workspace_controller.tuning.endings import at_work, began, ending
 from workspace_controller.tuning.facts import JobPhase, Record, Tuning, Unusable, recorded
 from workspace_controller.tuning.progress import Heard
 from workspace_controller.workspaces import reasons
+from workspace_controller.workspaces.children import owner_of
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,26 @@ class RunObserver:
         if found is None:
             missing = f"ConfigMap {key} with the defaults is not there: {remedy}"
             return _Wish("", unusable=Unusable(reasons.TUNING_CONFIG_MISSING, missing))
+        taken = await self._taken(workspace)
+        if taken is not None:
+            return _Wish("", unusable=taken)
         try:
             return _Wish(run, output_folder(found.data.get(KEY), method))
         except UnusableConfig as error:
             bad = f"ConfigMap {key} with the defaults cannot be used: {error}; {remedy}"
             return _Wish("", unusable=Unusable(reasons.TUNING_CONFIG_UNUSABLE, bad))
+
+    async def _taken(self, workspace: Workspace) -> Unusable | None:
+        """Whether the run's copy of the defaults would write over somebody else's ConfigMap."""
+        key = Key(workspace.key.namespace, copy_name(workspace))
+        there = await self.client.get(metadata_only(ConfigMap.RESOURCE), key)
+        if there is None or owner_of(there, workspace) == "ours":
+            return None
+        return Unusable(
+            reasons.NAME_TAKEN,
+            f"ConfigMap {key} exists and is not ours, and the run's copy of the defaults needs the "
+            "name. Delete it, or name it in tuning.config.",
+        )
 
 
 def _config(workspace: Workspace) -> str | None:
