@@ -543,6 +543,8 @@ async def test_a_failure_is_recorded_before_anything_is_given_up(rig: Rig) -> No
     assert rig.conditions()["JobStarted"] == ("False", "WorkspaceTuningJobStatusFailed")
     assert rig.conditions()["ResourceReady"] == ("True", "ReleasedAfterTuning")
     assert "needs 20 GiB, has 16" in rig.message("InferenceReady")
+    assert rig.message("JobStarted") == "the run has failed: see InferenceReady"
+    assert rig.message("WorkspaceReady").endswith("More in InferenceReady.")
     assert rig.status()["state"] == "Failed"
     assert rig.status()["tuning"]["step"] == 2
     assert rig.warnings() == ["TuningOutOfMemory"]

@@ -7,6 +7,7 @@ recorded no node is ever asked for it again and no Job made.
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from workspace_controller.claims.wording import brief
 from workspace_controller.tuning.facts import Ending, Progress, Record, Tuning
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.attempts import history
@@ -29,6 +30,8 @@ GONE_CHECK: Final = 5.0
 """Seconds between two looks at claims that are on their way out, should an event be missed."""
 CONFIG_CHECK: Final = 30.0
 """Seconds between two looks at a user's ConfigMap, of which no event tells."""
+BRIEF: Final = 250
+"""Characters that the conditions which sum up repeat of a cause."""
 BEGUN: Final = "the training has begun"
 WHERE: Final = "; status.tuning says how far it is."
 NAME_TAKEN: Final = (
@@ -85,11 +88,12 @@ def _stopped(seen: Observed, reason: str, message: str) -> Plan:
     """No node is paid for while nothing can run on it."""
     idle = not seen.claims and not seen.reserved
     waits = f"no node is asked for before this is mended: {message}"
+    bad = Finding("bad", reason, message)
     return Plan(
         report=Report(
-            workspace=Finding("bad", reasons.FAILED, message),
+            workspace=_whole(bad),
             resource=Finding("pending", reasons.RESOURCE_PENDING, waits) if idle else None,
-            inference=Finding("bad", reason, message),
+            inference=bad,
             started=Finding("pending", reasons.JOB_PENDING, message),
             state="Pending",
         ),
@@ -279,10 +283,13 @@ def _verdict(record: Record) -> tuple[Finding, Finding, State]:
         ran = Finding("good", reasons.JOB_RUNS, BEGUN)
         return good, ran, "Succeeded"
     bad = Finding("bad", record.reason or reasons.TUNING_FAILED, record.message)
-    return bad, replace(bad, reason=reasons.JOB_FAILED), "Failed"
+    # False like what is bad, but no news beside the condition that it points to.
+    failed = Finding("pending", reasons.JOB_FAILED, "the run has failed: see InferenceReady")
+    return bad, failed, "Failed"
 
 
 def _whole(inference: Finding) -> Finding:
     if inference.outlook == "good":
         return Finding("good", reasons.WORKSPACE_IS_READY, inference.message)
-    return Finding("bad", reasons.FAILED, f"{reasons.INFERENCE_READY}: {inference.message}")
+    cause = brief(inference.message, BRIEF, reasons.INFERENCE_READY)
+    return Finding("bad", reasons.FAILED, f"{reasons.INFERENCE_READY}: {cause}")
