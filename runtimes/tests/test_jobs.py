@@ -45,7 +45,8 @@ def test_the_longest_waiting_job_is_never_passed_over() -> None:
 
 
 def test_seeds_beams_and_sequences_run_alone() -> None:
-    for alone in ({"seed": 1}, {"num_beams": 2}, {"num_return_sequences": 2}):
+    settings: list[dict[str, Any]] = [{"seed": 1}, {"num_beams": 2}, {"num_return_sequences": 2}]
+    for alone in settings:
         waiting = deque([job("a"), job("alone", **alone), job("b")])
         assert take(waiting) == ["a", "b"]
         assert take(waiting) == ["alone"]

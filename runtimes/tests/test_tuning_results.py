@@ -89,6 +89,9 @@ def test_the_newest_whole_checkpoint_of_this_training(output: Path) -> None:
     checkpoint(output, 14, OTHER)
     (output / "checkpoint-x").mkdir()
     assert checkpoints.newest(output, ID) == right
+    checkpoints.remove_unusable(output, ID)
+    left = {path.name for path in output.glob("checkpoint-*")}
+    assert left == {"checkpoint-2", "checkpoint-9", "checkpoint-x"}
 
 
 def test_no_checkpoint(output: Path) -> None:

@@ -56,8 +56,8 @@ def task(tmp_path: Path, model: Path, rows: list[Any], **config: Any) -> Task:
     )
 
 
-def train(made: Task) -> int:
-    return trainer.train(Task.read(made.write()), Board(Path(made.folder)))
+def train(made: Task) -> None:
+    trainer.train(Task.read(made.write()), Board(Path(made.folder)))
 
 
 def refusal(made: Task) -> Failure:
@@ -75,7 +75,7 @@ def test_text_and_pairs_train_too(tiny_model: Path, tmp_path: Path) -> None:
         LoraConfig={"target_modules": ["qkv_proj"], "r": 4},
         DatasetConfig={"train_test_split": 0.8},
     )
-    assert train(made) == Exit.DONE
+    train(made)
     report = json.loads((tmp_path / "out" / "tuning_report.json").read_text())
     assert report["rows"] == {"train": 4, "cut_away": 0}
     assert report["eval_loss"] > 0
@@ -92,7 +92,7 @@ def test_rows_that_are_cut_away_are_counted(tiny_model: Path, tmp_path: Path) ->
         TrainingArguments={"max_steps": 1, "max_length": 64},
         DatasetConfig={"train_test_split": 1},
     )
-    assert train(made) == Exit.DONE
+    train(made)
     report = json.loads((tmp_path / "out" / "tuning_report.json").read_text())
     assert report["rows"] == {"train": 2, "cut_away": 1}
 

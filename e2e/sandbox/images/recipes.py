@@ -57,7 +57,7 @@ def controller(repository: Path, folder: str, name: str) -> Recipe:
 
 
 def runtimes(repository: Path, target: str, sources: tuple[str, ...]) -> Recipe:
-    """The recipe of one target of the model server's Dockerfile."""
+    """The recipe of one target of the model runtime's Dockerfile."""
     folder = repository / "runtimes"
     return Recipe("local/kaito-base", folder, folder / "Dockerfile", sources, target)
 
@@ -66,4 +66,4 @@ WORKSPACE = controller(REPOSITORY, "workspace-controller", "local/workspace")
 GPU_PROVISIONER = controller(REPOSITORY, "gpu-provisioner", "local/gpu-provisioner")
 MODEL_SERVER_PROGRAM = runtimes(REPOSITORY, "app", ("src",))
 MODEL_SERVER_PACKAGES = runtimes(REPOSITORY, "deps", ("pyproject.toml", "uv.lock"))
-MODEL_SERVER = runtimes(REPOSITORY, "serve", ("pyproject.toml", "uv.lock", "src"))
+MODEL_SERVER = runtimes(REPOSITORY, "tune", ("pyproject.toml", "uv.lock", "src"))

@@ -90,13 +90,16 @@ def push_files(
         ) from error
 
 
-def inspect(reference: Reference, access: Access) -> dict[str, Any]:
-    """The image's manifest, with `reference` (by digest) and `digest` added. Raises `Failure`."""
+def inspect(reference: Reference, access: Access, *, folder: Path | None = None) -> dict[str, Any]:
+    """The image's manifest, with `reference` (by digest) and `digest` added. Raises `Failure`.
+
+    Temporary files go to `folder`, if one is given.
+    """
 
     def attempt(call: skopeo.Call) -> bytes:
         return skopeo.run(call, "inspect", "--raw", skopeo.retries(), f"docker://{reference}")
 
-    raw = _with_logins(reference, access, attempt)
+    raw = _with_logins(reference, access, attempt, folder=folder)
     digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
     try:
         manifest = dict(json.loads(raw))
@@ -127,7 +130,7 @@ def pull(reference: Reference, target: Path, access: Access, limits: Limits) -> 
 
 
 def _pull(reference: Reference, staging: Path, access: Access, limits: Limits) -> Pulled:
-    found = inspect(reference, access)
+    found = inspect(reference, access, folder=staging)
     _check_size(found, reference, limits)
     exact = Reference(reference.host, reference.name, digest=found["digest"])
     content = staging / FOLDER

@@ -4,7 +4,7 @@ Only one that was written to its end, for the same training: our note, which lis
 """
 
 import json
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 
 import structlog
@@ -27,17 +27,24 @@ def seal(checkpoint: Path, identity: str) -> None:
 
 def newest(output: Path, identity: str) -> Path | None:
     """The newest checkpoint that is whole and belongs to this training."""
-    for checkpoint in _by_age(output):
-        problem = _problem(checkpoint, identity)
-        if problem is None:
-            return checkpoint
-        log.warning("a checkpoint is not used", checkpoint=checkpoint.name, reason=problem)
-    return None
+    usable = [path for path in _all(output) if _problem(path, identity) is None]
+    return max(usable, key=_step, default=None)
 
 
-def _by_age(output: Path) -> Iterator[Path]:
-    found = [path for path in output.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdigit()]
-    yield from sorted(found, key=lambda path: int(path.name[len(PREFIX) :]), reverse=True)
+def remove_unusable(output: Path, identity: str) -> None:
+    """Remove the others: the trainer keeps the highest numbers, and would drop ours for them."""
+    for checkpoint in _all(output):
+        if problem := _problem(checkpoint, identity):
+            log.warning("a checkpoint is removed", checkpoint=checkpoint.name, reason=problem)
+            shutil.rmtree(checkpoint)
+
+
+def _all(output: Path) -> list[Path]:
+    return [path for path in output.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdigit()]
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name[len(PREFIX) :])
 
 
 def _problem(checkpoint: Path, identity: str) -> str | None:

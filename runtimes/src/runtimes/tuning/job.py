@@ -23,10 +23,10 @@ from runtimes.failure import Exit, Failure, StartupFailure
 from runtimes.oci import credentials, registry
 from runtimes.oci.reference import Reference
 from runtimes.serving.hardware import gpus
-from runtimes.tuning import dataset, fetch, recipe, results
+from runtimes.tuning import checkpoints, dataset, fetch, recipe, results
 from runtimes.tuning.config import TrainingConfig
 from runtimes.tuning.config import read as read_config
-from runtimes.tuning.launch import Training
+from runtimes.tuning.launch import Interrupted, Training
 from runtimes.tuning.settings import Settings
 from runtimes.tuning.status import Status
 from runtimes.tuning.task import Task
@@ -82,6 +82,8 @@ def run(job: Job, status: Status, folder: Path) -> None:
     if report is None:
         _train(job, status, folder, samples)
         report = results.finished(job.output, identity)
+        if report is None and status.board.asked_to_stop():
+            raise Interrupted
         if report is None:
             raise Failure(Exit.UNEXPECTED, f"the training left no result in {job.output}")
         log.info("trained", loss=report["loss"]["last"], seconds=report["seconds"])
@@ -110,15 +112,17 @@ def _samples(job: Job, folder: Path) -> dataset.Samples:
 
 
 def _train(job: Job, status: Status, folder: Path, samples: dataset.Samples) -> None:
-    settings, config = job.settings, job.config
+    settings, config, identity = job.settings, job.config, job.identity(samples)
     try:
         results.begin(job.output)
+        checkpoints.remove_unusable(job.output, identity)
     except OSError as error:
         raise Failure(
             Exit.SETTINGS, f"--output_dir {job.output} cannot be written: {error.strerror}"
         ) from error
     weights = _weights(settings)
-    processes = settings.processes or max(1, len(gpus()))
+    devices = 1 if config.TrainingArguments.use_cpu else len(gpus())
+    processes = settings.processes or max(1, devices)
     task = Task(
         folder=str(folder),
         model_folder=str(weights.folder),
@@ -129,7 +133,7 @@ def _train(job: Job, status: Status, folder: Path, samples: dataset.Samples) -> 
         shape=samples.shape,
         dataset=samples.summary(),
         output_dir=str(job.output),
-        identity=job.identity(samples),
+        identity=identity,
         config=config.model_dump(),
         config_digest=config.digest(),
         set_arguments=sorted(config.TrainingArguments.model_fields_set),
@@ -144,6 +148,11 @@ def _train(job: Job, status: Status, folder: Path, samples: dataset.Samples) -> 
 
 def _weights(settings: Settings) -> Weights:
     plans: list[Plan] = []
+
+    def announce(plan: Plan) -> None:
+        log.info("downloading", model=plan.model, commit=plan.commit, bytes=plan.total)
+        plans.append(plan)
+
     source = Source(
         pretrained_model_name_or_path=settings.pretrained_model_name_or_path,
         revision=settings.revision,
@@ -152,8 +161,8 @@ def _weights(settings: Settings) -> Weights:
         hub_token_file=settings.hub_token_file,
     )
     try:
-        with _heartbeat("downloading the model", lambda: _arrived(plans)):
-            return find(source, plans.append)
+        with _heartbeat("downloading", lambda: _arrived(plans)):
+            return find(source, announce)
     except StartupFailure as failure:
         if failure.code is Exit.SETTINGS:
             raise

@@ -55,7 +55,10 @@ class Training:
         self._process.wait()
 
     def wait(self) -> None:
-        """Return when the result is in its folder. Raises `Failure`, and `Interrupted` if told to end."""
+        """Return when the training has ended well: with a result, or early because it was told to.
+
+        Raises `Failure`, and `Interrupted` if there was nothing to save yet.
+        """
         try:
             code = self._process.wait()
         except Interrupted:
@@ -64,8 +67,6 @@ class Training:
             log.info("asked to end; a checkpoint is saved after this step")
             self._board.ask_to_stop()
             code = self._process.wait()
-        if code == Exit.INTERRUPTED:
-            raise Interrupted
         if code != Exit.DONE:
             raise self._board.failure() or _unexplained(code)
 

@@ -38,8 +38,11 @@ class Split:
     evaluation: Dataset | None
 
 
-def train(task: Task, board: Board) -> int:
-    """From a task to a result in its output folder. Raises `Failure` and what libraries raise."""
+def train(task: Task, board: Board) -> None:
+    """From a task to a result in its output folder, or to a checkpoint if it is told to end.
+
+    Raises `Failure` and what libraries raise.
+    """
     started = time.monotonic()
     transformers_logging.disable_progress_bar()
     disable_progress_bar()
@@ -63,12 +66,11 @@ def train(task: Task, board: Board) -> int:
     _announce(trainer, split, checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if keeper.stopped:
-        return Exit.INTERRUPTED
-    eval_loss = trainer.evaluate()["eval_loss"] if split.evaluation is not None else None
+        return
+    eval_loss = _eval_loss(trainer) if split.evaluation is not None else None
     report = _report(task, base, trainer, eval_loss=eval_loss, seconds=time.monotonic() - started)
     report["rows"] = {"train": used, "cut_away": len(split.train) - used}
     _save(task, trainer, report)
-    return Exit.DONE
 
 
 def _split(task: Task) -> Split:
@@ -179,6 +181,16 @@ def _report(
             module.__name__: module.__version__ for module in (torch, transformers, peft, trl)
         },
     }
+
+
+def _eval_loss(trainer: Any) -> float:
+    """The loss after the last step; measured now, unless it has just been."""
+    last = trainer.state.log_history[-2:]  # the very last entry sums up the run
+    measured = [entry for entry in last if "eval_loss" in entry]
+    if not measured or measured[-1]["step"] != trainer.state.global_step:
+        measured = [trainer.evaluate()]
+    loss: float = measured[-1]["eval_loss"]
+    return loss
 
 
 def _save(task: Task, trainer: Any, report: dict[str, Any]) -> None:

@@ -34,14 +34,14 @@ def main(arguments: Sequence[str]) -> int:
     try:
         # Seconds of imports, with warnings of their own: the log has to be there before.
         trainer = importlib.import_module("runtimes.tuning.trainer")
-        code: int = trainer.train(task, board)
+        trainer.train(task, board)
     except Exception as error:
         failure = explain(error)
         if failure.code is Exit.UNEXPECTED and not failure.reason:
             log.exception("the training failed")
         board.fail(failure)
         return failure.code
-    return code
+    return Exit.DONE
 
 
 def _end_with_parent() -> None:
