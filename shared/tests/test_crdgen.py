@@ -3,14 +3,16 @@
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
-from pydantic import Field, create_model
+from pydantic import ConfigDict, Field, create_model
 
 from controlkit.crdgen import (
+    Rule,
     SchemaError,
     int_or_string,
     map_list,
     open_object,
     rule,
+    rules,
     structural_schema,
 )
 from controlkit.kube.objects import ApiModel, KubeObject, Resource
@@ -102,6 +104,30 @@ def test_a_rule_on_an_endless_value_is_refused(annotation: Any, bound: str) -> N
     ruled = Annotated[annotation, Field(json_schema_extra=rule("self == oldSelf", "no change"))]
     with pytest.raises(SchemaError, match=f"a CEL rule needs {bound}"):
         schema_of(ruled)
+
+
+def test_a_rule_says_only_what_it_was_told() -> None:
+    full = Rule("a", "b", computed="c", field=".d", reason="FieldValueForbidden", optional_old=True)
+    assert rules(("a", "b"), full)["x-kubernetes-validations"] == [
+        {"rule": "a", "message": "b"},
+        {
+            "rule": "a",
+            "message": "b",
+            "messageExpression": "c",
+            "fieldPath": ".d",
+            "reason": "FieldValueForbidden",
+            "optionalOldSelf": True,
+        },
+    ]
+
+
+def test_a_kind_with_rules_bounds_the_name_that_they_may_look_at() -> None:
+    class Thing(KubeObject):
+        model_config = ConfigDict(json_schema_extra=rules(("has(self.metadata)", "needed")))
+        RESOURCE: ClassVar[Resource] = Resource("example.com", "v1", "things", "Thing")
+
+    metadata = structural_schema(Thing)["properties"]["metadata"]
+    assert metadata["properties"]["name"]["maxLength"] == 253
 
 
 def test_the_api_servers_own_fields_stay_open() -> None:

@@ -19,6 +19,7 @@ Word = Annotated[str, Field(max_length=63)]
 Text = Annotated[str, Field(max_length=1024)]
 Image = Annotated[str, Field(max_length=512)]
 LabelKey = Annotated[str, Field(max_length=317)]
+LabelValue = Annotated[str, Field(max_length=63, json_schema_extra=rules.VALUE)]
 OpenObject = Annotated[dict[str, Any], open_object()]
 
 
@@ -27,11 +28,11 @@ class LabelSelectorRequirement(ApiModel):
 
     model_config = ConfigDict(json_schema_extra=rules.REQUIREMENT)
 
-    key: LabelKey
+    key: Annotated[str, Field(max_length=317, json_schema_extra=rules.KEY)]
     """The label's key."""
     operator: Annotated[str, Field(max_length=16)]
     """`In`: a new node must be given a label that fits."""
-    values: Annotated[tuple[Word, ...], Field(max_length=64)] = ()
+    values: Annotated[tuple[LabelValue, ...], Field(max_length=64)] = ()
     """The one value that the label has."""
 
 
@@ -40,7 +41,9 @@ class LabelSelector(ApiModel):
 
     model_config = ConfigDict(json_schema_extra=rules.SELECTOR)
 
-    match_labels: Annotated[dict[LabelKey, Word], Field(max_length=32)] = {}
+    match_labels: Annotated[
+        dict[LabelKey, LabelValue], Field(max_length=32, json_schema_extra=rules.MATCH_LABELS)
+    ] = {}
     """Labels that a node must carry, with these values."""
     match_expressions: Annotated[tuple[LabelSelectorRequirement, ...], Field(max_length=16)] = ()
     """Further conditions that a node must meet."""
@@ -91,7 +94,7 @@ class Source(ApiModel):
     """Where something comes from."""
 
     name: Name | None = None
-    """A name for it; for an adapter, the name that requests use."""
+    """A name for it."""
     urls: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
     """Files to download over http or https; for training data only."""
     volume_source: OpenObject | None = None
@@ -113,6 +116,8 @@ class AdapterSource(Source):
 
     model_config = ConfigDict(json_schema_extra=rules.ADAPTER_SOURCE)
 
+    name: Annotated[str, Field(max_length=253, json_schema_extra=rules.ADAPTERS_NAME)] | None = None
+    """The name that requests use."""
     workspace: Word | None = None
     """A tuning Workspace of the same namespace: the image that it has pushed is used, by its
     digest. The model waits until that Workspace has succeeded."""
@@ -138,7 +143,9 @@ class AdapterSpec(ApiModel):
 
     source: AdapterSource | None = None
     """Where the adapter comes from."""
-    strength: Annotated[str, Field(max_length=16)] | None = None
+    strength: (
+        Annotated[str, Field(max_length=16, json_schema_extra=rules.ADAPTER_STRENGTH)] | None
+    ) = None
     """How strongly it counts, from 0 to 1; 1.0 when left out."""
 
 
@@ -166,7 +173,9 @@ class TuningSpec(ApiModel):
 
     preset: PresetSpec | None = None
     """The model to tune."""
-    method: Annotated[str, Field(max_length=16)] | None = None
+    method: Annotated[str, Field(max_length=16, json_schema_extra=rules.TUNING_METHOD)] | None = (
+        None
+    )
     """`lora` or `qlora`."""
     config: Name | None = None
     """A ConfigMap with the key `training_config.yaml`; the defaults serve when left out."""

@@ -30,18 +30,26 @@ def _same(field: str) -> str:
     )
 
 
+def _as_before(*fields: str) -> str:
+    """Of an object that has some of these fields: it had the same of them before an update."""
+    same = " && ".join(f"has(oldSelf.value().{field}) == has(self.{field})" for field in fields)
+    return f"oldSelf.hasValue() && {same}"
+
+
 WORKSPACE: Final[dict[str, Any]] = rules(
     Rule(
-        "has(self.inference) || has(self.tuning)",
+        f"has(self.inference) || has(self.tuning) || ({_as_before('inference', 'tuning')})",
         "say what to do: give inference, to serve a model, or tuning, to fine-tune one",
         field=".inference",
         reason=REQUIRED,
+        optional_old=True,
     ),
     Rule(
-        "!(has(self.inference) && has(self.tuning))",
+        f"!(has(self.inference) && has(self.tuning)) || ({_as_before('inference', 'tuning')})",
         "inference is given as well, and a Workspace does one of both: use one Workspace for each",
         field=".tuning",
         reason=FORBIDDEN,
+        optional_old=True,
     ),
     Rule(
         "has(self.inference) == has(oldSelf.inference)",
@@ -56,9 +64,8 @@ WORKSPACE: Final[dict[str, Any]] = rules(
         reason=FORBIDDEN,
     ),
     Rule(
-        "oldSelf.hasValue() && has(oldSelf.value().tuning) && "
-        "oldSelf.value().resource.count == self.resource.count || "
-        "!has(self.tuning) || self.resource.count == 1",
+        "!has(self.tuning) || self.resource.count == 1 || "
+        "(oldSelf.hasValue() && oldSelf.value().resource.count == self.resource.count)",
         "a fine-tuning runs on one machine: leave resource.count at 1, and take a larger "
         "resource.instanceType where one is too small",
         field=".resource.count",
@@ -118,6 +125,36 @@ SELECTOR: Final[dict[str, Any]] = rules(
     ),
 )
 
+LABEL_KEY: Final = (
+    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+)
+LABEL_VALUE: Final = "([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
+
+_KEY_SYNTAX: Final = "use letters, digits, '-', '_' and '.', such as apps or example.com/apps"
+
+MATCH_LABELS: Final[dict[str, Any]] = rules(
+    Rule(
+        f"self.all(k, k.matches('^{LABEL_KEY}$'))",
+        f"a key is no label key: {_KEY_SYNTAX}",
+        computed=(
+            f"'key \"' + self.filter(k, !k.matches('^{LABEL_KEY}$'))[0] + '\" is no label key: ' + "
+            f'"{_KEY_SYNTAX}"'
+        ),
+    ),
+)
+
+KEY: Final[dict[str, Any]] = rules(
+    Rule(f"self.matches('^{LABEL_KEY}$')", f"this is no label key: {_KEY_SYNTAX}"),
+)
+
+VALUE: Final[dict[str, Any]] = rules(
+    Rule(
+        f"self.matches('^{LABEL_VALUE}$')",
+        "this is no label value: use at most 63 letters, digits, '-', '_' and '.', beginning and "
+        "ending with a letter or a digit",
+    ),
+)
+
 REQUIREMENT: Final[dict[str, Any]] = rules(
     Rule(
         "self.operator == 'In' && has(self.values) && size(self.values) > 0",
@@ -144,16 +181,18 @@ PRESET: Final[dict[str, Any]] = rules(
 
 INFERENCE: Final[dict[str, Any]] = rules(
     Rule(
-        "has(self.preset) || has(self.template)",
+        f"has(self.preset) || has(self.template) || ({_as_before('preset', 'template')})",
         "inference takes exactly one of preset and template, and neither is given",
         field=".preset",
         reason=REQUIRED,
+        optional_old=True,
     ),
     Rule(
-        "!(has(self.preset) && has(self.template))",
+        f"!(has(self.preset) && has(self.template)) || ({_as_before('preset', 'template')})",
         "inference takes exactly one of preset and template, and both are given",
         field=".template",
         reason=FORBIDDEN,
+        optional_old=True,
     ),
     Rule(
         _same("preset"),
@@ -170,11 +209,19 @@ INFERENCE: Final[dict[str, Any]] = rules(
 )
 
 MOST_ADAPTERS: Final = 10
+_ALONE: Final = (
+    "!has(a.source) || !has(a.source.name) || self.exists_one(b, has(b.source) && "
+    "has(b.source.name) && b.source.name == a.source.name)"
+)
 
 ADAPTERS: Final[dict[str, Any]] = rules(
     Rule(
         f"size(self) <= {MOST_ADAPTERS}",
         f"at most {MOST_ADAPTERS} adapters are allowed",
+    ),
+    Rule(
+        f"self.all(a, {_ALONE})",
+        "two adapters share a name: each needs a name of its own",
     ),
 )
 
@@ -190,11 +237,20 @@ ADAPTER: Final[dict[str, Any]] = rules(
         field=".source",
         reason=REQUIRED,
     ),
+)
+
+ADAPTER_STRENGTH: Final[dict[str, Any]] = rules(
     Rule(
-        f"!has(self.strength) || self.strength.matches('^{STRENGTH}$')".replace("\\", "\\\\"),
+        f"self.matches('^{STRENGTH}$')".replace("\\", "\\\\"),
         "strength is a decimal number from 0 to 1, such as 0.5",
-        computed="'strength \"' + self.strength + '\" is not a decimal number from 0 to 1, such as 0.5'",
-        field=".strength",
+    ),
+)
+
+ADAPTERS_NAME: Final[dict[str, Any]] = rules(
+    Rule(
+        f"self.matches('^{ADAPTER_NAME}$')",
+        "an adapter's name has 1 to 55 characters of a-z, 0-9 and -, beginning and ending with a "
+        "letter or digit",
     ),
 )
 
@@ -204,16 +260,6 @@ ADAPTER_SOURCE: Final[dict[str, Any]] = rules(
         "an adapter needs a name, by which requests choose it",
         field=".name",
         reason=REQUIRED,
-    ),
-    Rule(
-        f"!has(self.name) || self.name.matches('^{ADAPTER_NAME}$')",
-        "an adapter's name has 1 to 55 characters of a-z, 0-9 and -, beginning and ending with a "
-        "letter or digit",
-        computed=(
-            "'\"' + self.name + '\" cannot name an adapter: use 1 to 55 characters of a-z, 0-9 and -, "
-            "beginning and ending with a letter or digit'"
-        ),
-        field=".name",
     ),
     Rule(
         "!has(self.urls) || size(self.urls) == 0",
@@ -227,14 +273,27 @@ ADAPTER_SOURCE: Final[dict[str, Any]] = rules(
     ),
 )
 
-TUNING: Final[dict[str, Any]] = rules(
-    Rule("has(self.preset)", "name the model to tune", field=".preset", reason=REQUIRED),
-    Rule("has(self.method)", "say how: lora or qlora", field=".method", reason=REQUIRED),
+TUNING_METHOD: Final[dict[str, Any]] = rules(
     Rule(
-        "!has(self.method) || self.method.lowerAscii() in ['lora', 'qlora']",
+        "self.lowerAscii() in ['lora', 'qlora']",
         "method is lora or qlora",
-        computed="'method is lora or qlora, not \"' + self.method + '\"'",
+    ),
+)
+
+TUNING: Final[dict[str, Any]] = rules(
+    Rule(
+        f"has(self.preset) || ({_as_before('preset')})",
+        "name the model to tune",
+        field=".preset",
+        reason=REQUIRED,
+        optional_old=True,
+    ),
+    Rule(
+        f"has(self.method) || ({_as_before('method')})",
+        "say how: lora or qlora",
         field=".method",
+        reason=REQUIRED,
+        optional_old=True,
     ),
     Rule(
         _same("preset"), f"tuning.preset cannot change: {ANEW}", field=".preset", reason=FORBIDDEN

@@ -27,7 +27,7 @@ NAME = Rule(
     "letter or digit.",
     server=True,
 )
-UNIQUE = Rule("adapter-unique", "No two adapters share a name.")
+UNIQUE = Rule("adapter-unique", "No two adapters share a name.", server=True)
 NO_URLS = Rule("adapter-urls", "An adapter does not come from urls.", server=True)
 ONE = Rule(
     "adapter-one", "An adapter is exactly one of image, volumeSource and workspace.", server=True

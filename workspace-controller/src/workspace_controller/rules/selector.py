@@ -10,6 +10,7 @@ from typing import Final
 
 from gpuapis import labels
 from gpuapis.workspace import LabelSelector
+from gpuapis.workspace_rules import LABEL_KEY, LABEL_VALUE
 from workspace_controller.reading import shown
 from workspace_controller.rules.finding import Finding, Rule
 
@@ -22,14 +23,10 @@ RESERVED = Rule(
     "selector-reserved", "No label is one that the controller sets itself.", server=True
 )
 SYSTEM = Rule("selector-system", "No label is one of the system's, unless you bring the nodes.")
-KEY = Rule("selector-key", "A label's key is one that Kubernetes takes.")
-VALUE = Rule("selector-value", "A label's value is one that Kubernetes takes.")
+KEY = Rule("selector-key", "A label's key is one that Kubernetes takes.", server=True)
+VALUE = Rule("selector-value", "A label's value is one that Kubernetes takes.", server=True)
 
 FIELD: Final = "resource.labelSelector"
-LABEL_KEY: Final = re.compile(
-    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-)
-LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 OTHERS_DOMAINS: Final = (
     "kubernetes.io",
     "k8s.io",
@@ -119,7 +116,7 @@ def _contradictions(asked: list[tuple[str, tuple[str, ...]]]) -> Iterator[Findin
 
 def _malformed(keys: list[str], asked: list[tuple[str, str]]) -> Iterator[Finding]:
     for key in keys:
-        if LABEL_KEY.fullmatch(key) is None:
+        if re.fullmatch(LABEL_KEY, key) is None:
             yield KEY.broken(
                 FIELD,
                 f"key {shown(key)} is no label key: use letters, digits, '-', '_' and '.', such as "
@@ -127,7 +124,7 @@ def _malformed(keys: list[str], asked: list[tuple[str, str]]) -> Iterator[Findin
                 key,
             )
     for key, value in asked:
-        if LABEL_VALUE.fullmatch(value) is None:
+        if re.fullmatch(LABEL_VALUE, value) is None:
             yield VALUE.broken(
                 FIELD,
                 f"value {shown(value)} of {shown(key)} is no label value: use at most 63 letters, "
