@@ -16,9 +16,10 @@ WITHOUT ?=
 CLAIM_API ?=
 MODEL ?=
 N ?= 100
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help podman setup setup-runtimes fmt check test test-fast coverage demo e2e compose-test manifests golden \
+.PHONY: help podman setup setup-runtimes fmt check test test-fast fuzz coverage demo e2e compose-test manifests golden \
 	presets presets-page \
 	lock images sandbox-up sandbox-status sandbox-down doctor bench bench-storm bench-control-plane \
 	bench-idle bench-restart bench-stuck clean
@@ -85,6 +86,10 @@ check: setup setup-runtimes ## Formatting, lint, types, layers, generated files
 
 test-fast: setup ## Unit tests only: no control plane, no model
 	$(RUN) pytest -n 2 -m "not control_plane"
+
+fuzz: setup ## Random Workspaces get the same verdict from the rules and from a real API server [N=5000 SEED=1]
+	FUZZ_EXAMPLES=$(if $(filter command line,$(origin N)),$(N),5000) FUZZ_SEED=$(SEED) $(RUN) pytest -q \
+	  workspace-controller/tests/integration/test_rules_on_server.py --hypothesis-show-statistics
 
 coverage: setup ## The tests of `make test`, with branch coverage
 	$(RUN) pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered

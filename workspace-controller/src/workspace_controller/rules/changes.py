@@ -7,6 +7,7 @@ is not named here may change.
 from collections.abc import Iterator
 from typing import Final
 
+from controlkit.kube.objects import ApiModel
 from gpuapis.workspace import InferenceSpec, TuningSpec, Workspace
 from workspace_controller.reading import shown
 from workspace_controller.rules.finding import Finding, Rule
@@ -30,7 +31,7 @@ def change_findings(old: Workspace, new: Workspace) -> Iterator[Finding]:
             "resource.instanceType",
             f"cannot change from {shown(was or '')} to {shown(asked or '')}: {REMEDY}",
         )
-    if old.resource.label_selector != new.resource.label_selector:
+    if not _same(old.resource.label_selector, new.resource.label_selector):
         yield SELECTOR.broken("resource.labelSelector", f"cannot change: {REMEDY}")
     for field in ("inference", "tuning"):
         if (getattr(old, field) is None) != (getattr(new, field) is None):
@@ -41,15 +42,20 @@ def change_findings(old: Workspace, new: Workspace) -> Iterator[Finding]:
         yield from _tuning(old.tuning, new.tuning)
 
 
+def _same(old: ApiModel | None, new: ApiModel | None) -> bool:
+    """Whether two parts are written alike: an empty part is another than none, as in CEL."""
+    return (old and old.manifest()) == (new and new.manifest())
+
+
 def _inference(old: InferenceSpec, new: InferenceSpec) -> Iterator[Finding]:
-    if old.preset != new.preset:
+    if not _same(old.preset, new.preset):
         yield PRESET.broken("inference.preset", f"cannot change: {REMEDY}")
     if (old.template is None) != (new.template is None):
         yield TEMPLATE.broken("inference.template", f"cannot be added or removed: {REMEDY}")
 
 
 def _tuning(old: TuningSpec, new: TuningSpec) -> Iterator[Finding]:
-    if old.preset != new.preset:
+    if not _same(old.preset, new.preset):
         yield PRESET.broken("tuning.preset", f"cannot change: {REMEDY}")
     if (old.method or "").lower() != (new.method or "").lower():
         yield METHOD.broken(

@@ -101,7 +101,11 @@ def _differ(old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 
 def _asked(workspace: Workspace) -> tuple[Any, ...]:
-    return workspace.resource, workspace.inference, workspace.tuning
+    """What was written: an empty part counts as another than none, as for the API server."""
+    return tuple(
+        part.manifest() if part is not None else None
+        for part in (workspace.resource, workspace.inference, workspace.tuning)
+    )
 
 
 def _new_config(old: Workspace | None, new: Workspace) -> str:

@@ -1,0 +1,203 @@
+"""The rules on a real API server and through the real webhook over TLS: the same verdict as offline."""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from admission_cases import BROKEN, SOUND, WARNED, manifest
+from admission_fuzz import allowed, edits, workspaces
+from hypothesis import HealthCheck, event, given, note, seed, settings
+from workspace_world import ControllerProcess
+from workspace_world.process import NAMESPACE
+
+from sandbox.controlplane import ControlPlane
+from workspace_controller.rules.configs import ConfigRead
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
+SEED = int(os.environ.get("FUZZ_SEED", "1"))
+FUZZ = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+LONGEST_ANSWER = 5.0
+"""Seconds; the webhook's own deadline is shorter, so a later answer would be a hang."""
+VERDICTS = (201, 200, 400, 403, 422)
+Answer = tuple[int, str, list[str]]
+
+
+class Server:
+    """The API server, asked without a trace: everything is a dry run but `keep`."""
+
+    def __init__(self, plane: ControlPlane, namespace: str) -> None:
+        self.namespace = namespace
+        self.http = httpx.Client(
+            base_url=plane.url,
+            verify=plane.admin.ssl_context,
+            timeout=LONGEST_ANSWER,
+            trust_env=False,
+        )
+
+    def create(self, found: dict[str, Any], version: str = "v1alpha1") -> Answer:
+        return self._ask("POST", self._path(version), found, version)
+
+    def replace(self, found: dict[str, Any], version: str = "v1alpha1") -> Answer:
+        path = f"{self._path(version)}/{found['metadata']['name']}"
+        return self._ask("PUT", path, found, version)
+
+    def keep(self, found: dict[str, Any]) -> dict[str, Any]:
+        answer = self.http.post(self._path("v1alpha1"), json=self._whole(found, "v1alpha1"))
+        assert answer.is_success, answer.text
+        kept: dict[str, Any] = answer.json()
+        return kept
+
+    def settings(self, config: ConfigRead | None) -> None:
+        """Puts the ConfigMap that cases name there, or takes it away."""
+        path = f"/api/v1/namespaces/{self.namespace}/configmaps"
+        self.http.delete(f"{path}/settings")
+        if config is not None and config.data is not None:
+            found = {"metadata": {"name": config.name}, "data": dict(config.data)}
+            assert self.http.post(path, json=found).is_success
+
+    def _path(self, version: str) -> str:
+        return f"/apis/kaito.sh/{version}/namespaces/{self.namespace}/workspaces"
+
+    def _whole(self, found: dict[str, Any], version: str) -> dict[str, Any]:
+        metadata = found["metadata"] | {"namespace": self.namespace}
+        head = {"apiVersion": f"kaito.sh/{version}", "kind": "Workspace"}
+        return head | found | {"metadata": metadata}
+
+    def _ask(self, verb: str, path: str, found: dict[str, Any], version: str) -> Answer:
+        answer = self.http.request(
+            verb,
+            path,
+            params={"dryRun": "All", "fieldValidation": "Ignore"},
+            content=json.dumps(self._whole(found, version)),
+            headers={"Content-Type": "application/json"},
+        )
+        message = answer.json().get("message", "")
+        return answer.status_code, message, answer.headers.get_list("Warning")
+
+
+@pytest.fixture(scope="module")
+def standby(
+    control_plane: ControlPlane, controller_process: ControllerProcess
+) -> Iterator[ControllerProcess]:
+    """A replica that is not the leader: it judges, and does nothing about what is admitted."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/workspace-controller"
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {"holderIdentity": "somebody else", "leaseDurationSeconds": 3600, "renewTime": now}
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "workspace-controller", "namespace": NAMESPACE},
+        "spec": spec | {"acquireTime": now},
+    }
+    asyncio.run(control_plane.admin.apply(path, lease))
+    controller_process.start(LEADER_ELECT="true")
+    yield controller_process
+    controller_process.stop()
+    asyncio.run(control_plane.admin.call("DELETE", path))
+
+
+@pytest.fixture(scope="module")
+def server(control_plane: ControlPlane, standby: ControllerProcess) -> Iterator[Server]:
+    name = f"rules-{os.getpid()}"
+    path = f"/api/v1/namespaces/{name}"
+    asyncio.run(
+        control_plane.admin.apply(
+            path, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        )
+    )
+    made = Server(control_plane, name)
+    yield made
+    made.http.close()
+
+
+@pytest.mark.parametrize("version", ["v1alpha1", "v1beta1"])
+@pytest.mark.parametrize("case", SOUND)
+def test_what_is_sound_is_admitted_in_both_versions(
+    server: Server, case: str, version: str
+) -> None:
+    status, message, warnings = server.create(manifest(**SOUND[case]), version)
+    assert (status, message, warnings) == (201, "", [])
+
+
+ASKED = [
+    name
+    for name, case in BROKEN.items()
+    if not case.knows and (case.config is None or not case.config.trouble)
+]
+
+
+@pytest.mark.parametrize("case", ASKED)
+def test_what_breaks_a_rule_is_refused_with_the_field(server: Server, case: str) -> None:
+    broken = BROKEN[case]
+    server.settings(broken.config)
+    status, message, _ = server.create(manifest(**broken.facts))
+    assert status in (403, 422), message
+    assert "<nil>" not in message
+    by_webhook = status == 403
+    assert not by_webhook or broken.words in message
+
+
+def test_what_may_disappoint_is_admitted_with_the_warning(server: Server) -> None:
+    for _, facts, words in WARNED.values():
+        status, message, warnings = server.create(manifest(**facts))
+        assert (status, message) == (201, "")
+        assert words.replace('"', '\\"') in "".join(warnings), warnings
+
+
+@seed(SEED)
+@FUZZ
+@given(workspaces())
+def test_a_creation_gets_the_same_verdict_offline_and_from_the_server(
+    server: Server, found: dict[str, Any]
+) -> None:
+    status, message, _ = server.create(found)
+    note(f"{status} {message}")
+    event(str(status))
+    assert status in VERDICTS
+    assert (status == 201) == allowed(found)
+
+
+class Kept(list[dict[str, Any]]):
+    """Every sound Workspace as the server keeps it."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} Workspaces"
+
+
+@pytest.fixture(scope="module")
+def there(server: Server) -> Kept:
+    names = [f"w{number}" for number in range(len(SOUND))]
+    sound = zip(SOUND.values(), names, strict=True)
+    return Kept(server.keep(manifest(**facts | {"name": name})) for facts, name in sound)
+
+
+@seed(SEED)
+@FUZZ
+@given(edits())
+def test_an_update_gets_the_same_verdict_offline_and_from_the_server(
+    server: Server,
+    there: Kept,
+    edit: tuple[int, dict[str, Any]],
+) -> None:
+    which, found = edit
+    kept = there[which]
+    metadata = found["metadata"] | {
+        "name": kept["metadata"]["name"],
+        "resourceVersion": kept["metadata"]["resourceVersion"],
+    }
+    found = found | {"metadata": metadata}
+    status, message, _ = server.replace(found)
+    note(f"{status} {message}")
+    event(str(status))
+    assert status in VERDICTS
+    assert (status == 200) == allowed(found, kept)
