@@ -109,7 +109,7 @@ manifests: setup ## Write the CRDs of the charts from the API types
 presets-page: setup ## Write docs/presets.md from the catalogue and the table of machine sizes
 	$(RUN) python -m workspace_controller.presets --write
 
-golden: setup ## Rewrite the golden manifests; read the diff before you commit it
+golden: setup ## Rewrite the golden manifests and the tables of docs/admission.md; read the diff before you commit it
 	UPDATE_GOLDEN=1 $(RUN) pytest -q workspace-controller/tests/golden
 
 lock: $(UV) ## Resolve both lock files anew

@@ -3,12 +3,14 @@
 from admission_cases.broken import BROKEN, Case
 from admission_cases.builders import TODAY, config, knowledge, manifest, tuning, workspace
 from admission_cases.sound import SOUND
+from admission_cases.updates import UPDATES
 from admission_cases.warned import WARNED
 
 __all__ = [
     "BROKEN",
     "SOUND",
     "TODAY",
+    "UPDATES",
     "WARNED",
     "Case",
     "config",

@@ -21,6 +21,7 @@ from admission_cases.builders import (
 from gpuapis import labels
 from workspace_controller.rules import inference_config
 from workspace_controller.rules.configs import ConfigRead
+from workspace_controller.skus.table import sku_table
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,12 @@ BROKEN: Final[dict[str, Case]] = {
         {"inference": TEMPLATE, "size": None},
         "resource.instanceType is empty, and a template does not say what it needs",
     ),
+    "no size where none has a price": Case(
+        "size-available",
+        {"size": None},
+        "is empty, and no priced size of aws fits phi-3-mini-128k-instruct on 1 node: name one",
+        knows={"skus": sku_table("aws")},
+    ),
     "a tuning on two machines": Case(
         "tuning-count",
         tuning() | {"resource": {"count": 2}},
@@ -230,11 +237,9 @@ BROKEN: Final[dict[str, Case]] = {
     ),
     "no work": Case("work-one", {"inference": None}, "inference is missing: say what to serve"),
     "a preset and a template": Case(
-        "inference-one", {"inference": PHI | TEMPLATE}, "both of them is given"
+        "inference-one", {"inference": PHI | TEMPLATE}, "both are given"
     ),
-    "neither preset nor template": Case(
-        "inference-one", {"inference": {}}, "neither of them is given"
-    ),
+    "neither preset nor template": Case("inference-one", {"inference": {}}, "neither is given"),
     # Models
     "a preset that there is not": Case(
         "preset-known",
@@ -470,7 +475,7 @@ BROKEN: Final[dict[str, Case]] = {
         "output-one", result(), "tuning.output takes exactly one of image and volumeSource; neither"
     ),
     "two places for the result": Case(
-        "output-one", result(**OUTPUT, volumeSource=CLAIM), "volumeSource; both is given"
+        "output-one", result(**OUTPUT, volumeSource=CLAIM), "volumeSource; both are given"
     ),
     "a result without a push secret": Case(
         "output-secret", result(image="example.com/a"), "tuning.output.imagePushSecret is missing"

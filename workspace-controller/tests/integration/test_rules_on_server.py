@@ -3,19 +3,21 @@
 import asyncio
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
-from admission_cases import BROKEN, SOUND, WARNED, manifest
+from admission_cases import BROKEN, SOUND, WARNED, manifest, tuning
 from admission_fuzz import allowed, edits, workspaces
 from hypothesis import HealthCheck, event, given, note, seed, settings
 from workspace_world import ControllerProcess
 from workspace_world.process import NAMESPACE
 
 from sandbox.controlplane import ControlPlane
+from sandbox.processes import clean_environment
 from workspace_controller.rules.configs import ConfigRead
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
@@ -44,18 +46,25 @@ class Server:
             trust_env=False,
         )
 
-    def create(self, found: dict[str, Any], version: str = "v1alpha1") -> Answer:
-        return self._ask("POST", self._path(version), found, version)
+    def create(
+        self, found: dict[str, Any], version: str = "v1alpha1", strictness: str = "Ignore"
+    ) -> Answer:
+        return self._ask("POST", self._path(version), self.whole(found, version), strictness)
 
     def replace(self, found: dict[str, Any], version: str = "v1alpha1") -> Answer:
         path = f"{self._path(version)}/{found['metadata']['name']}"
-        return self._ask("PUT", path, found, version)
+        return self._ask("PUT", path, self.whole(found, version))
 
     def keep(self, found: dict[str, Any]) -> dict[str, Any]:
-        answer = self.http.post(self._path("v1alpha1"), json=self._whole(found, "v1alpha1"))
+        answer = self.http.post(self._path("v1alpha1"), json=self.whole(found, "v1alpha1"))
         assert answer.is_success, answer.text
         kept: dict[str, Any] = answer.json()
         return kept
+
+    def clear(self) -> None:
+        """Deletes every Workspace that was kept."""
+        assert self.http.delete(self._path("v1alpha1")).is_success
+        assert self.http.get(self._path("v1alpha1")).json()["items"] == []
 
     def settings(self, config: ConfigRead | None) -> None:
         """Puts the ConfigMap that cases name there, or takes it away."""
@@ -68,17 +77,19 @@ class Server:
     def _path(self, version: str) -> str:
         return f"/apis/kaito.sh/{version}/namespaces/{self.namespace}/workspaces"
 
-    def _whole(self, found: dict[str, Any], version: str) -> dict[str, Any]:
+    def whole(self, found: dict[str, Any], version: str) -> dict[str, Any]:
         metadata = found["metadata"] | {"namespace": self.namespace}
         head = {"apiVersion": f"kaito.sh/{version}", "kind": "Workspace"}
         return head | found | {"metadata": metadata}
 
-    def _ask(self, verb: str, path: str, found: dict[str, Any], version: str) -> Answer:
+    def _ask(
+        self, verb: str, path: str, found: dict[str, Any], strictness: str = "Ignore"
+    ) -> Answer:
         answer = self.http.request(
             verb,
             path,
-            params={"dryRun": "All", "fieldValidation": "Ignore"},
-            content=json.dumps(self._whole(found, version)),
+            params={"dryRun": "All", "fieldValidation": strictness},
+            content=json.dumps(found),
             headers={"Content-Type": "application/json"},
         )
         message = answer.json().get("message", "")
@@ -154,6 +165,76 @@ def test_what_may_disappoint_is_admitted_with_the_warning(server: Server) -> Non
         assert words.replace('"', '\\"') in "".join(warnings), warnings
 
 
+LATER = manifest() | {"resource": manifest()["resource"] | {"partition": {"mode": "mig"}}}
+
+
+def kubectl_apply(plane: ControlPlane, server: Server, validate: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [
+            *(str(plane.bin / "kubectl"), "--kubeconfig", str(plane.kubeconfig), "apply"),
+            *("--dry-run=server", f"--validate={validate}", "-f", "-"),
+        ],
+        input=json.dumps(server.whole(LATER, "v1beta1")),
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    return done.returncode, done.stderr
+
+
+def test_kubectl_refuses_a_field_that_this_version_lacks(
+    control_plane: ControlPlane, server: Server
+) -> None:
+    status, said = kubectl_apply(control_plane, server, "strict")
+    assert (status, 'unknown field "resource.partition"' in said) == (1, True), said
+
+
+def test_where_kubectl_only_warns_we_say_what_the_field_would_have_done(
+    control_plane: ControlPlane, server: Server
+) -> None:
+    status, said = kubectl_apply(control_plane, server, "warn")
+    assert status == 0, said
+    assert 'Warning: unknown field "resource.partition"' in said
+    assert "Warning: resource.partition has no effect: this version gives a model whole" in said
+
+
+def test_to_any_other_client_the_api_server_names_the_field(server: Server) -> None:
+    status, message, warnings = server.create(LATER, strictness="Warn")
+    assert (status, message) == (201, "")
+    assert warnings == ['299 - "unknown field \\"resource.partition\\""']
+
+
+@pytest.fixture
+def private_urls_allowed(standby: ControllerProcess) -> Iterator[None]:
+    standby.start(LEADER_ELECT="true", ALLOW_PRIVATE_DATA_URLS="true")
+    yield
+    standby.start(LEADER_ELECT="true")
+
+
+def test_private_addresses_are_let_through_where_the_chart_says_so(
+    server: Server, private_urls_allowed: None
+) -> None:
+    for url, status in (("http://10.0.0.1/a", 201), ("http://169.254.169.254/a", 403)):
+        assert server.create(manifest(**tuning(input={"urls": [url]})))[0] == status
+
+
+def test_what_the_webhook_cannot_decode_is_a_clear_denial(
+    server: Server, standby: ControllerProcess
+) -> None:
+    """A garbled review would come from a broken proxy: it is answered, and never with a 500."""
+    answer = httpx.post(
+        f"https://127.0.0.1:{standby.webhook_port}/validate/workspace.kaito.sh",
+        content=b'{"request": {"uid": "u", "object": ',
+        verify=False,
+        trust_env=False,
+    )
+    assert answer.status_code == 200
+    assert answer.json()["response"]["allowed"] is False
+    assert "not an AdmissionReview" in answer.json()["response"]["status"]["message"]
+
+
 @seed(SEED)
 @FUZZ
 @given(workspaces())
@@ -175,10 +256,12 @@ class Kept(list[dict[str, Any]]):
 
 
 @pytest.fixture(scope="module")
-def there(server: Server) -> Kept:
+def there(server: Server) -> Iterator[Kept]:
+    """They are gone at the end, for a controller that leads would work on them."""
     names = [f"w{number}" for number in range(len(SOUND))]
     sound = zip(SOUND.values(), names, strict=True)
-    return Kept(server.keep(manifest(**facts | {"name": name})) for facts, name in sound)
+    yield Kept(server.keep(manifest(**facts | {"name": name})) for facts, name in sound)
+    server.clear()
 
 
 @seed(SEED)

@@ -9,11 +9,7 @@ from typing import Any, Final
 from gpuapis.core import ConfigMap
 from gpuapis.workspace import Workspace
 from workspace_controller.manifests.ownership import child_metadata
-from workspace_controller.rules.training_config import (
-    KEY,
-    results_folder,
-    training_config_problems,
-)
+from workspace_controller.rules.training_config import KEY, problems, results_folder
 
 TEMPLATES: Final = {"lora": "lora-params-template", "qlora": "qlora-params-template"}
 """The ConfigMaps of the release namespace that hold the defaults, by method."""
@@ -34,9 +30,9 @@ def output_folder(text: str | None, method: str) -> str:
         UnusableConfig: the runtime would refuse it.
     """
     data = {} if text is None else {KEY: text}
-    problems = "; ".join(training_config_problems(data, method))
-    if problems:
-        raise UnusableConfig(problems)
+    refusal = "; ".join(problems(data, method))
+    if refusal:
+        raise UnusableConfig(refusal)
     return results_folder(data)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from gpuapis.workspace import InferenceSpec, Workspace
 from workspace_controller.manifests.template_pod import template_problems
+from workspace_controller.rules import inference_config
 from workspace_controller.rules.adapters import adapters_findings
 from workspace_controller.rules.configs import ConfigRead, config_findings
 from workspace_controller.rules.finding import Finding, Rule
-from workspace_controller.rules.inference_config import CONTENT, inference_config_problems
 from workspace_controller.rules.objects import name_findings
 from workspace_controller.rules.preset import preset_findings
 from workspace_controller.workspaces.target import Knowledge
@@ -28,10 +28,10 @@ def inference_findings(
     assert inference is not None
     preset, template = inference.preset, inference.template
     if (preset is None) == (template is None):
-        given = "neither" if preset is None else "both"
+        given = "neither is" if preset is None else "both are"
         yield ONE.broken(
             "inference",
-            f"takes exactly one of preset and template; {given} of them is given",
+            f"takes exactly one of preset and template; {given} given",
             given,
         )
     if preset is not None:
@@ -58,5 +58,5 @@ def _config_findings(
     if config is not None:
         model = knowledge.catalog.find(inference.preset.name) if inference.preset else None
         context = model.context_tokens if model is not None else None
-        problems = inference_config_problems(config.data or {}, context)
-        yield from config_findings("inference.config", config, CONTENT, problems)
+        problems = inference_config.problems(config.data or {}, context)
+        yield from config_findings("inference.config", config, inference_config.CONTENT, problems)

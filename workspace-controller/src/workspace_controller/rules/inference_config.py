@@ -20,7 +20,7 @@ KEY: Final = "inference_config.yaml"
 LENGTH: Final = "max-model-len"
 
 
-def inference_config_problems(data: Mapping[str, str], context: int | None) -> Iterator[str]:
+def problems(data: Mapping[str, str], context: int | None) -> Iterator[str]:
     """What is wrong with a model server's settings, a sentence each.
 
     Args:

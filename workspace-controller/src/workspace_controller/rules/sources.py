@@ -57,9 +57,9 @@ def destination_findings(destination: DataDestination) -> Iterator[Finding]:
     """What is wrong with the result's destination."""
     image, volume = destination.image, destination.volume_source
     if (image is None) == (volume is None):
-        given = "neither" if image is None else "both"
+        given = "neither is" if image is None else "both are"
         yield ONE_TARGET.broken(
-            OUTPUT, f"takes exactly one of image and volumeSource; {given} is given", given
+            OUTPUT, f"takes exactly one of image and volumeSource; {given} given", given
         )
     if image is not None:
         yield from target_findings(f"{OUTPUT}.image", image)

@@ -35,7 +35,7 @@ TAKEN: Final = ("/mnt/config", "/mnt/data", "/mnt/secrets")
 BITS: Final = ("load_in_4bit", "load_in_8bit")
 
 
-def training_config_problems(data: Mapping[str, str], method: str) -> Iterator[str]:
+def problems(data: Mapping[str, str], method: str) -> Iterator[str]:
     """What is wrong with a training configuration, a sentence each.
 
     Args:

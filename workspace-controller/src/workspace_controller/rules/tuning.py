@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from gpuapis.workspace import TuningSpec
 from workspace_controller.presets.catalog import METHODS, Catalog
 from workspace_controller.reading import shown
+from workspace_controller.rules import training_config
 from workspace_controller.rules.configs import ConfigRead, config_findings
 from workspace_controller.rules.finding import Finding, Rule, meant
 from workspace_controller.rules.objects import name_findings
 from workspace_controller.rules.preset import preset_findings
 from workspace_controller.rules.sources import destination_findings, source_findings
-from workspace_controller.rules.training_config import CONTENT, training_config_problems
 from workspace_controller.workspaces.target import Knowledge
 
 PRESET = Rule("tuning-preset", "tuning.preset is given.", server=True)
@@ -38,8 +38,8 @@ def tuning_findings(
     if tuning.config is not None:
         yield from name_findings("tuning.config", tuning.config)
     if config is not None:
-        problems = training_config_problems(config.data or {}, method)
-        yield from config_findings("tuning.config", config, CONTENT, problems)
+        problems = training_config.problems(config.data or {}, method)
+        yield from config_findings("tuning.config", config, training_config.CONTENT, problems)
     yield from source_findings(tuning.input, private=knowledge.private_urls)
     yield from destination_findings(tuning.output)
 
