@@ -33,7 +33,7 @@ class LabelSelectorRequirement(ApiModel):
     operator: Annotated[str, Field(max_length=16)]
     """`In`: a new node must be given a label that fits."""
     values: Annotated[tuple[LabelValue, ...], Field(max_length=64)] = ()
-    """The one value that the label has."""
+    """The values that the label may have; a new node gets the first."""
 
 
 class LabelSelector(ApiModel):
