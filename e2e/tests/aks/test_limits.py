@@ -105,6 +105,14 @@ async def test_a_pool_gets_as_many_machines_as_azure_has_and_fails_for_the_rest(
     await bench.settled(nodes=3)
 
 
+async def test_what_was_delivered_joins_even_after_its_pool_has_failed(start: Starter) -> None:
+    async with start(timings={"operation": 100, "join": 2500}) as bench:  # half a second
+        await bench.control.set(sold_out=[{"sku": T4, "beyond": 2}])
+        with pytest.raises(HttpResponseError):
+            await bench.created("ws1", vmSize=T4, count=3)
+        await bench.settled(nodes=2, joined=2)
+
+
 async def test_a_scale_beyond_what_azure_has_keeps_what_there_was(bench: Bench) -> None:
     await bench.created("ws1", vmSize=T4, count=2)
     first = [vm["node"] for vm in await bench.control.nodes()]
