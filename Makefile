@@ -15,6 +15,8 @@ SPEED ?=
 WITHOUT ?=
 CLAIM_API ?=
 MODEL ?=
+NODE_CLASS ?=
+PROVISIONER ?= ours
 N ?= 100
 SEED ?= 1
 
@@ -22,7 +24,7 @@ SEED ?= 1
 .PHONY: help podman setup setup-runtimes fmt check test test-fast fuzz coverage demo e2e compose-test manifests golden \
 	presets presets-page \
 	lock images sandbox-up sandbox-status sandbox-down doctor bench bench-storm bench-control-plane \
-	bench-idle bench-restart bench-stuck clean
+	bench-idle bench-restart bench-stuck conformance clean
 
 ##@ Start here
 
@@ -43,9 +45,10 @@ help: ## This list
 
 ##@ The sandbox: a real Kubernetes control plane and an emulated AKS
 
-sandbox-up: setup $(if $(filter 2 process kubelet,$(LEVEL) $(NODES)),setup-runtimes) ## Bring it up [LEVEL=1|2 NODES=simulated|process|kubelet SPEED=n WITHOUT=a,b CLAIM_API=machine|nodeclaim]
+sandbox-up: setup $(if $(filter 2 process kubelet,$(LEVEL) $(NODES)),setup-runtimes) ## Bring it up [LEVEL=1|2 NODES=simulated|process|kubelet SPEED=n WITHOUT=a,b CLAIM_API=machine|nodeclaim NODE_CLASS=group/kind/name]
 	@$(SANDBOX) up $(if $(LEVEL),--level $(LEVEL)) $(if $(NODES),--nodes $(NODES)) $(if $(SPEED),--speed $(SPEED)) \
-	  $(if $(WITHOUT),--without $(WITHOUT)) $(if $(CLAIM_API),--claim-api $(CLAIM_API))
+	  $(if $(WITHOUT),--without $(WITHOUT)) $(if $(CLAIM_API),--claim-api $(CLAIM_API)) \
+	  $(if $(NODE_CLASS),--node-class $(NODE_CLASS))
 
 sandbox-status: setup ## What runs, and where
 	@$(SANDBOX) status
@@ -96,6 +99,9 @@ coverage: setup ## The tests of `make test`, with branch coverage
 
 e2e: setup setup-runtimes podman ## Scenarios on real nodes, and docker-compose.yaml for real (root, Debian; minutes)
 	$(RUN) pytest e2e/scenarios
+
+conformance: setup ## Which of its promises a provisioner keeps, as a table [PROVISIONER=ours|karpenter-kwok|<command>]
+	@$(RUN) python -m conformance --provisioner "$(PROVISIONER)"
 
 compose-test: setup podman ## docker-compose.yaml for real, with podman (root, Debian)
 	$(RUN) pytest e2e/scenarios/test_compose.py

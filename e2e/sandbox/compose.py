@@ -14,7 +14,7 @@ from pathlib import Path
 from sandbox.cluster import controllers
 from sandbox.cluster.azure import TOKEN_AUDIENCE, Azure
 from sandbox.cluster.charts import PROVISIONER, WORKSPACE, Helm, Release
-from sandbox.cluster.state import shell_exports
+from sandbox.cluster.state import Settings, shell_exports
 from sandbox.controlplane import kubeconfig
 from sandbox.controlplane.admin import Admin
 from sandbox.controlplane.commands import KUBERNETES_SERVICE
@@ -90,7 +90,7 @@ async def install() -> None:
     admin = Admin.connect(APISERVER, ca, _admin(authority))
     await _ready(admin)
     helm = Helm(Path("/usr/local/bin/helm"), KEYS / "admin.kubeconfig", admin, CHARTS)
-    values = controllers.workspace_values("machine", replicas=0, hub="")
+    values = controllers.workspace_values(Settings(), replicas=0, hub="")
     await helm.install(WORKSPACE, values | controllers.webhook_values("workspace-controller", 9443))
     await helm.install(PROVISIONER, controllers.provisioner_values(EMULATOR, replicas=0, ca=ca))
     token = await admin.token(

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,15 +93,25 @@ def _fingerprint() -> str:
 
 
 def _build_once(folder: Path) -> None:
+    build_once(folder, PROGRAMS, _build)
+
+
+def build_once(folder: Path, names: Iterable[str], build: Callable[[Path], None]) -> None:
+    """Has `build` fill a folder of the cache with these programs, unless they are there.
+
+    Raises:
+        ToolsError: it could not.
+    """
+    wanted = tuple(names)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock")):
-        if _holds(folder, PROGRAMS):
+    with _locked(folder.with_name(f"{folder.name}.lock")):
+        if _holds(folder, wanted):
             return  # another process built it while we waited
-        unfinished = folder.with_suffix(".unfinished")
+        unfinished = folder.with_name(f"{folder.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.mkdir()
-        _build(unfinished)
+        build(unfinished)
         unfinished.rename(folder)
 
 
@@ -111,48 +121,64 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say("another process is building the Kubernetes programs; waiting for it")
+            say("another process is building the Kubernetes programs; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _build(folder: Path) -> None:
-    go = shutil.which("go")
-    if go is None:
-        raise ToolsError(
-            "The sandbox builds Kubernetes with Go, and `go` is not on PATH. Install Go >= 1.26"
-            " (https://go.dev/dl), or set KUBEBUILDER_ASSETS to a folder that holds "
-            + ", ".join(PROGRAMS)
-        )
-    _say(f"building Kubernetes {KUBERNETES}, etcd, helm and kwok with Go, once: {BUILD_MINUTES}")
+    go = go_program(f"or set KUBEBUILDER_ASSETS to a folder that holds {', '.join(PROGRAMS)}")
+    say(f"building Kubernetes {KUBERNETES}, etcd, helm and kwok with Go, once: {BUILD_MINUTES}")
     _go_build(go, ".", folder / "kube", folder)
     _go_build(go, "./pause", folder / "pause", folder)
     for name in PROGRAMS:
         (folder / name).symlink_to("kube")
-    _say(f"built {', '.join(PROGRAMS)} into {folder.with_suffix('')}")
+    say(f"built {', '.join(PROGRAMS)} into {folder.with_suffix('')}")
 
 
 def _go_build(go: str, package: str, output: Path, folder: Path) -> None:
-    """Compiles one Go main package to a static program, telling how far it is every 10 s."""
-    log = folder / "build.log"
+    """Compiles one Go main package of ours to a static program."""
     # -v names each package as it is compiled, which is all the progress that Go offers.
     command = [go, "build", "-v", *BUILD_FLAGS, "-o", str(output), package]
-    environment = os.environ | {"CGO_ENABLED": "0"}
+    run_go(command, SOURCES, folder / "build.log", {"CGO_ENABLED": "0"})
+
+
+def go_program(otherwise: str = "") -> str:
+    """Returns the Go program.
+
+    Raises:
+        ToolsError: there is none; the text ends with what else would do.
+    """
+    go = shutil.which("go")
+    if go is None:
+        raise ToolsError(
+            "The sandbox builds its Go programs itself, and `go` is not on PATH. Install Go >= 1.26"
+            f" (https://go.dev/dl){otherwise and ', '}{otherwise}"
+        )
+    return go
+
+
+def run_go(command: list[str], folder: Path, log: Path, env: Mapping[str, str]) -> None:
+    """Runs a build in `folder`, telling how far it is every 10 s.
+
+    Raises:
+        ToolsError: it failed; the text ends with the end of its log.
+    """
     with log.open("w") as sink:
         started = time.monotonic()
         with subprocess.Popen(
-            command, cwd=SOURCES, env=environment, stdout=sink, stderr=sink, text=True
+            command, cwd=folder, env=os.environ | env, stdout=sink, stderr=sink, text=True
         ) as build:
             try:
                 while _still_runs(build, seconds=10):
-                    _say(f"  {time.monotonic() - started:4.0f} s: {_progress(log)}")
+                    say(f"  {time.monotonic() - started:4.0f} s: {_progress(log)}")
             except BaseException:
                 build.kill()
                 raise
     if build.returncode != 0:
         tail = "\n".join(log.read_text().splitlines()[-20:])
         raise ToolsError(
-            f"`{' '.join(command)}` in {SOURCES} failed with status {build.returncode}:\n{tail}"
+            f"`{' '.join(command)}` in {folder} failed with status {build.returncode}:\n{tail}"
         )
 
 
@@ -172,5 +198,6 @@ def _progress(log: Path) -> str:
     return lines[-1] if lines else "reading the modules, or linking"
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tells whoever waits how far a build is."""
     print(text, file=sys.stderr, flush=True)

@@ -46,6 +46,7 @@ def test_parts_are_left_out_in_any_order_and_spelling_with_spaces() -> None:
         (["--level", "2", "--nodes", "simulated"], "level 2 cannot have simulated nodes"),
         (["--nodes", "kubelet"], "level 1 cannot have kubelet nodes"),
         (["--speed", "0"], "--speed 0 is not between"),
+        (["--node-class", "KWOKNodeClass"], "write it GROUP/KIND/NAME"),
     ],
 )
 def test_settings_that_cannot_be_are_named(words: list[str], complaint: str) -> None:

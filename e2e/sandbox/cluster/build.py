@@ -45,7 +45,6 @@ async def _populate_with_processes(ground: Ground, progress: Progress) -> None:
     """Level 1: everything on this host's loopback address."""
     emulator_port, hub_port, *others = free_ports(7)
     ports = controllers.Ports(*others)
-    claims = ground.settings.claim_api
     hub = ""
     if ground.settings.nodes == "simulated":
         kwok.start(ground)
@@ -55,7 +54,7 @@ async def _populate_with_processes(ground: Ground, progress: Progress) -> None:
     with progress.step("emulated AKS"):
         aks = await azure.start(ground, host=LOOPBACK, port=emulator_port)
     with progress.step("charts"):
-        values = controllers.workspace_values(claims, replicas=0, hub=hub)
+        values = controllers.workspace_values(ground.settings, replicas=0, hub=hub)
         await ground.helm.install(
             WORKSPACE, values | controllers.webhook_values(LOOPBACK, ports.webhook)
         )
@@ -88,7 +87,7 @@ async def _populate_with_pods(ground: Ground, progress: Progress) -> None:
         await ground.helm.install(
             WORKSPACE,
             controllers.workspace_values(
-                ground.settings.claim_api, replicas=ground.replicas("workspace-controller"), hub=hub
+                ground.settings, replicas=ground.replicas("workspace-controller"), hub=hub
             ),
         )
 

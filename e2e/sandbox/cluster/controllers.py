@@ -12,7 +12,7 @@ from pathlib import Path
 from sandbox.cluster.azure import TOKEN_AUDIENCE, Azure
 from sandbox.cluster.charts import PROVISIONER, WORKSPACE, Release
 from sandbox.cluster.ground import Ground
-from sandbox.cluster.state import shell_exports
+from sandbox.cluster.state import Settings, shell_exports
 from sandbox.processes import clean_environment
 
 IMAGE_TAG = "dev"
@@ -32,15 +32,19 @@ class Ports:
     provisioner_health: int
 
 
-def workspace_values(claim_api: str, *, replicas: int, hub: str) -> dict[str, object]:
+def workspace_values(settings: Settings, *, replicas: int, hub: str) -> dict[str, object]:
     """The values of the workspace chart for this sandbox."""
+    provisioner: dict[str, object] = {"claimApi": settings.claim_api}
+    if settings.node_class:
+        parts = zip(("group", "kind", "name"), settings.node_class.split("/"), strict=True)
+        provisioner["nodeClass"] = dict(parts)
     return {
         "replicaCount": replicas,
         "image": {"repository": f"{REGISTRY}/workspace", "tag": IMAGE_TAG, "pullPolicy": "Never"},
         "presetRegistryName": REGISTRY,
         "runtimeImageTag": IMAGE_TAG,
         "modelHub": {"endpoint": hub},
-        "nodeProvisioner": {"claimApi": claim_api},
+        "nodeProvisioner": provisioner,
         "nvidiaDevicePlugin": {"enabled": False},  # the nodes' driver advertises their GPUs
     }
 

@@ -12,9 +12,15 @@ LEASE_SECONDS = 40
 
 
 def start(ground: Ground) -> None:
-    """Starts kwok; a Node takes part while it carries kwok's annotation."""
-    arguments = (
-        f"--kubeconfig={ground.kubeconfig}",
+    """Starts kwok until `down`."""
+    ground.start("kwok", command(ground.bin, ground.kubeconfig), clean_environment())
+
+
+def command(programs: Path, kubeconfig: Path) -> tuple[str, ...]:
+    """Returns the command; a Node takes part that carries kwok's annotation from the first."""
+    return (
+        str(programs / "kwok"),
+        f"--kubeconfig={kubeconfig}",
         f"--config={STAGES}",
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node",
         f"--node-lease-duration-seconds={LEASE_SECONDS}",
@@ -22,4 +28,3 @@ def start(ground: Ground) -> None:
         f"--cidr={POD_CIDR}",
         "--v=WARN",
     )
-    ground.start("kwok", [str(ground.bin / "kwok"), *arguments], clean_environment())

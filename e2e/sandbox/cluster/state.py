@@ -37,13 +37,16 @@ class Settings(BaseModel):
     speed: float = 10.0
     without: tuple[str, ...] = ()
     claim_api: Literal["machine", "nodeclaim"] = "machine"
+    node_class: str = ""
+    """GROUP/KIND/NAME of the class that NodeClaims refer to; empty for the chart's default."""
 
     def describe(self) -> str:
         """The settings as a person would say them."""
         without = f", without {', '.join(self.without)}" if self.without else ""
+        of_class = f" of {self.node_class}" if self.node_class else ""
         return (
             f"level {self.level}, {self.nodes} nodes, speed {self.speed:g},"
-            f" claims as {self.claim_api}s{without}"
+            f" claims as {self.claim_api}s{of_class}{without}"
         )
 
 

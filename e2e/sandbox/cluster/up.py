@@ -49,6 +49,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="machine",
         help="what the workspace controller claims nodes with (default machine)",
     )
+    parser.add_argument(
+        "--node-class",
+        default="",
+        metavar="GROUP/KIND/NAME",
+        help="the class that its NodeClaims refer to (default: the gpu-provisioner's)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,6 +89,8 @@ def parse(arguments: argparse.Namespace) -> Settings:
             f"level {arguments.level} cannot have {nodes} nodes: real nodes (kubelet) are what"
             " level 2 is; level 1 has simulated or process"
         )
+    if arguments.node_class and len(arguments.node_class.split("/")) != 3:
+        raise SandboxError(f"--node-class {arguments.node_class!r}: write it GROUP/KIND/NAME")
     if not 0 < arguments.speed <= 100_000:
         raise SandboxError(f"--speed {arguments.speed:g} is not between 0 and 100000")
     return Settings(
@@ -91,6 +99,7 @@ def parse(arguments: argparse.Namespace) -> Settings:
         speed=arguments.speed,
         without=without,
         claim_api=arguments.claim_api,
+        node_class=arguments.node_class,
     )
 
 

@@ -6,13 +6,21 @@ release made for a claim has the claim's name.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
 from gpu_provisioner.azure.pools import Pool, PoolSpec, Shape
 from gpu_provisioner.claims.claim import Claim
 from gpuapis.core import Node
-from gpuapis.labels import AGENT_POOL, NODEPOOL, OWNER_MARKS, PROVISIONER_NAME
+from gpuapis.labels import (
+    AGENT_POOL,
+    CREATION_LAYOUT,
+    CREATION_TIMESTAMP,
+    NODEPOOL,
+    OWNER_MARKS,
+    PROVISIONER_NAME,
+)
 
 POOL_TAG: Final = "gpu-provisioner-pool"
 SHAPE_TAG: Final = "gpu-provisioner-shape"
@@ -104,11 +112,16 @@ def made_for(pool: Pool, uid: str) -> bool:
 
 
 def made_at(pool: Pool) -> datetime | None:
-    """When the pool was asked for; None when nobody wrote it down."""
-    try:
+    """When the pool was asked for; None when nobody wrote it down.
+
+    A release that set no tags wrote it into a label.
+    """
+    with suppress(ValueError):
         return datetime.fromisoformat(pool.tags.get(CREATED_TAG, ""))
-    except ValueError:
-        return None
+    with suppress(ValueError):
+        label = pool.labels.get(CREATION_TIMESTAMP, "")
+        return datetime.strptime(label, CREATION_LAYOUT).replace(tzinfo=UTC)
+    return None
 
 
 def _marked(labels: Mapping[str, str]) -> bool:

@@ -18,7 +18,7 @@ from gpu_provisioner.claims.execute import Executor
 from gpu_provisioner.claims.observe import Observer
 from gpu_provisioner.claims.refusals import Refusals
 from gpu_provisioner.claims.shape import PoolMode
-from gpu_provisioner.collector.collect import Collector, Served
+from gpu_provisioner.collector.collect import PERIOD, Collector, Served
 from gpu_provisioner.pools.bindings import INDEXES, Bindings
 from gpu_provisioner.pools.controller import PoolController
 from gpu_provisioner.pools.departures import Departures
@@ -52,6 +52,7 @@ class Fleet:
         mode: PoolMode = "dedicated",
         policy: Policy | None = None,
         empty_pool_delay: float = 300.0,
+        collect_period: float = PERIOD,
     ) -> None:
         """Puts the parts together.
 
@@ -65,6 +66,7 @@ class Fleet:
             mode: whether claims share pools.
             policy: what the operator decided.
             empty_pool_delay: seconds for which a shared pool without nodes is kept.
+            collect_period: seconds between two looks for what belongs to nobody.
         """
         self._client, self._gateway, self._clock = client, gateway, clock
         self._nodes, self._events = nodes, events
@@ -100,6 +102,7 @@ class Fleet:
             clock=clock,
             locks=self.pools.locks,
             empty_pool_delay=empty_pool_delay,
+            period=collect_period,
         )
 
     @property

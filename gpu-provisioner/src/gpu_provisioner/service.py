@@ -131,6 +131,7 @@ class Service:
             mode=settings.pool_mode,
             policy=self._policy(),
             empty_pool_delay=settings.empty_pool_delay.total_seconds(),
+            collect_period=settings.collect_period.total_seconds(),
         )
         for name, run_part in fleet.runs.items():
             manager.leading(name, run_part)

@@ -124,6 +124,8 @@ class Settings(BaseSettings):
         Literal["retry", "delete"], Field(alias="ON_INSUFFICIENT_CAPACITY")
     ] = "retry"
     """retry keeps a claim that Azure has no machine for; delete hands it back to its creator."""
+    collect_period: Annotated[Duration, Field(alias="COLLECT_PERIOD")] = timedelta(seconds=60)
+    """How often to look for pools, claims and nodes that belong to nobody; two looks condemn."""
 
     leader_elect: Annotated[bool, Field(alias="LEADER_ELECT")] = True
     """Whether replicas agree on the one that acts."""

@@ -17,7 +17,14 @@ from gpu_provisioner.collector.suspects import (
     VanishedPool,
     suspects,
 )
-from gpuapis.labels import ASSIGNED_POOL, NODEPOOL, PROVISIONER_NAME, WORKSPACE
+from gpuapis.labels import (
+    ASSIGNED_POOL,
+    CREATION_LAYOUT,
+    CREATION_TIMESTAMP,
+    NODEPOOL,
+    PROVISIONER_NAME,
+    WORKSPACE,
+)
 
 REGISTERED = ("Launched", "Registered")
 OLDER = {WORKSPACE: "phi-3", PROVISIONER_NAME: "default"}
@@ -72,6 +79,13 @@ def test_a_pool_of_an_older_release_is_ours_by_its_labels() -> None:
     assert kind_served(pool(tags={}, labels={NODEPOOL: "kaito"})) == "NodeClaim"
     assert named(pools=(old,)) == frozenset({LeakedPool(NAME, None)})
     assert not named(pools=(old,), tenants=(Tenant("any", NAME),))
+
+
+def test_35_a_young_pool_of_an_older_release_is_left_alone_too() -> None:
+    young = {**OLDER, CREATION_TIMESTAMP: (NOW - timedelta(seconds=29)).strftime(CREATION_LAYOUT)}
+    assert not named(pools=(pool(tags={}, labels=young),))
+    aged = {**OLDER, CREATION_TIMESTAMP: (NOW - timedelta(seconds=31)).strftime(CREATION_LAYOUT)}
+    assert named(pools=(pool(tags={}, labels=aged),))
 
 
 def test_34_a_claim_whose_pool_is_gone_is_suspect() -> None:

@@ -30,6 +30,23 @@ async def test_a_burst_goes_at_once_and_the_rest_in_the_order_of_coming() -> Non
     assert [round(line.wait(name)) for name in "de"] == [60, 120]
 
 
+async def test_aks_counts_from_the_arrival_of_the_first_request() -> None:
+    clock = FakeClock()
+    line = turns(clock)
+    line.take("a")
+    line.take("b")
+    await clock.advance(3)  # so long were they under way
+    line.answered()
+    line.answered()
+    assert round(line.wait("c")) == 60
+    await clock.advance(60)
+    assert line.wait("c") == 0
+    line.take("c")
+    await clock.advance(3)
+    line.answered()  # the bucket was not full, and refilled all the time
+    assert round(line.wait("d")) == 57
+
+
 async def test_who_does_not_come_for_their_turn_loses_their_place() -> None:
     clock = FakeClock()
     line = turns(clock, burst=1)

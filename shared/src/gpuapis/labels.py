@@ -34,6 +34,8 @@ ASSIGNED_POOL: Final = "kaito.sh/agent-pool"
 """A label, so that the API server itself can say which claims have a place in a pool."""
 ASSIGNED_NODE: Final = "kaito.sh/node"
 CREATION_TIMESTAMP: Final = "kaito.sh/creation-timestamp"
+CREATION_LAYOUT: Final = "%Y-%m-%dT%H-%M-%SZ"
+"""Of its value, in UTC; a label's value has no colons."""
 
 # On existing nodes that a Workspace has taken, written by the workspace controller: its UID.
 RESERVED_FOR: Final = "kaito.sh/reserved-for"

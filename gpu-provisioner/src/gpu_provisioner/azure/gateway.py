@@ -5,8 +5,9 @@ nobody answered is looked up, not assumed. If that look-up fails, too, or is hel
 learned, and nothing is lost: a PUT never touches a pool that exists, so the next try finds it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from controlkit.clock import Clock
 from gpu_provisioner.azure import metrics
@@ -15,6 +16,8 @@ from gpu_provisioner.azure.errors import AzureError, Failure, own_limit
 from gpu_provisioner.azure.pools import Pool, Pools, PoolSpec
 from gpu_provisioner.azure.turns import Turns
 from gpu_provisioner.binding import made_at
+
+T = TypeVar("T")
 
 _ANSWER_HOLDS = 5.0
 """Seconds for which nobody needs to ask again whether a pool is gone."""
@@ -63,9 +66,8 @@ class Gateway:
         Raises:
             AzureError: there is no such pool, or nobody can say.
         """
-        self.puts.take(spec.name)
         try:
-            pool = await self._pools.create(spec)
+            pool = await self._put(spec.name, self._pools.create(spec))
         except AzureError as error:
             self._heed(self.puts, error.failure)
             if error.failure.kind != "transient":
@@ -90,10 +92,9 @@ class Gateway:
         Raises:
             AzureError: Azure refused, or the pool is not as we saw it, or nobody can say.
         """
-        self.puts.take(pool.name)
         self._take(self._others, pool.name)
         try:
-            grown = await self._pools.grow(pool.name, count, etag=pool.etag)
+            grown = await self._put(pool.name, self._pools.grow(pool.name, count, etag=pool.etag))
         except AzureError as error:
             self._heed(self.puts, error.failure)
             if error.failure.kind not in {"transient", "changed", "conflict"}:
@@ -212,6 +213,13 @@ class Gateway:
         made = (made_at(pool) for pool in self.directory.all())
         now = self._clock.now()
         self.puts.replay((now - moment).total_seconds() for moment in made if moment is not None)
+
+    async def _put(self, name: str, request: Awaitable[T]) -> T:
+        self.puts.take(name)
+        try:
+            return await request
+        finally:
+            self.puts.answered()
 
     def _take(self, turns: Turns, name: str) -> None:
         wait = turns.wait(name)

@@ -23,6 +23,7 @@ class Turns:
         self._counted = clock.monotonic()
         self._closed_until = self._counted
         self._line: dict[str, float] = {}
+        self._first_sent: float | None = None
 
     @property
     def rule(self) -> str:
@@ -53,10 +54,23 @@ class Turns:
         return list(self._line).index(who) if who in self._line else len(self._line)
 
     def take(self, who: str) -> None:
-        """Spends their turn."""
+        """Spends their turn; say `answered` when the request was."""
         self._count()
+        if self._tokens >= self._burst:
+            self._first_sent = self._counted
         self._tokens -= 1.0
         self.leave(who)
+
+    def answered(self) -> None:
+        """Notes that a request has been answered.
+
+        A full bucket begins to refill when the request reaches AKS, not when it left here. Without
+        this the one behind the burst would come as much too early as the first one was under way.
+        """
+        if self._first_sent is not None:
+            self._count()
+            self._tokens -= (self._counted - self._first_sent) * self._rate
+            self._first_sent = None
 
     def leave(self, who: str) -> None:
         """Gives up their place in the line."""

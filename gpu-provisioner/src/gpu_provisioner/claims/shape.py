@@ -17,6 +17,7 @@ from gpuapis.labels import (
     ARCH,
     ASSIGNED_POOL,
     CAPACITY_TYPE,
+    CREATION_LAYOUT,
     CREATION_TIMESTAMP,
     HOSTNAME,
     INSTANCE_TYPE,
@@ -118,7 +119,7 @@ def node_labels(claim: Claim, vm_size: str) -> dict[str, str]:
         **_default_labels(claim),
         **{key: value for key, value in claim.labels.items() if key not in _NOT_FOR_AKS},
         MACHINE_TYPE: _machine_type(vm_size),
-        CREATION_TIMESTAMP: made.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ"),
+        CREATION_TIMESTAMP: made.astimezone(UTC).strftime(CREATION_LAYOUT),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gpuapis import labels
 from gpuapis.machine import Machine
-from gpuapis.nodeclaim import NodeClaim
+from gpuapis.nodeclaim import KaitoNodeClass, NodeClaim
 from gpuapis.workspace import Workspace
 from workspace_controller.manifests.ownership import owner_labels, selector_labels
 
@@ -63,7 +63,7 @@ def machine(workspace: Workspace, need: ClaimNeed) -> dict[str, Any]:
         "spec": {
             "machineTemplateRef": {"name": need.name},
             "requirements": _requirements(requirements),
-            "resources": {"requests": _requests(need)},
+            "resources": {"requests": _requests(need, "storage")},
             "taints": [dict(SKU_TAINT)],
         },
     }
@@ -101,7 +101,7 @@ def node_claim(
                 "name": node_class.name,
             },
             "requirements": _requirements(requirements),
-            "resources": {"requests": _requests(need)},
+            "resources": {"requests": _requests(need, _disk_resource(node_class))},
             "taints": [dict(SKU_TAINT)],
         },
     }
@@ -124,5 +124,14 @@ def _requirements(wanted: dict[str, str]) -> list[dict[str, Any]]:
     return [{"key": key, "operator": "In", "values": [value]} for key, value in wanted.items()]
 
 
-def _requests(need: ClaimNeed) -> dict[str, str]:
-    return {"storage": need.disk, labels.GPU_RESOURCE: str(need.gpus)}
+def _requests(need: ClaimNeed, disk: str) -> dict[str, str]:
+    return {disk: need.disk, labels.GPU_RESOURCE: str(need.gpus)}
+
+
+def _disk_resource(node_class: NodeClass) -> str:
+    """What a class's provisioner knows disk as.
+
+    Karpenter waits until a Node shows every resource that its claim asks for, and no kubelet shows
+    one called `storage`.
+    """
+    return "storage" if node_class.group == KaitoNodeClass.RESOURCE.group else "ephemeral-storage"

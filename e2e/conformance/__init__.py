@@ -1,0 +1,1 @@
+"""Says which of the behaviours that a Workspace counts on a provisioner keeps."""
