@@ -20,12 +20,7 @@ from controlkit import metrics
 from controlkit.errors import Rejected
 from controlkit.pki import Names, issue
 from controlkit.server import health_app, serve
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+from controlkit_testing import free_port
 
 
 @asynccontextmanager

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 from provisioner_world.bench import SIZE, VIEWS, Bench, Kind
-from provisioner_world.waiting import eventually
 
 from controlkit.kube.objects import Key
+from controlkit_testing import eventually
 from gpuapis.labels import (
     CAPACITY_TYPE,
     INITIALIZED,

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from provisioner_world.bench import BUDGETS, Bench
-from provisioner_world.waiting import eventually
 
 from controlkit.kube.objects import Key
+from controlkit_testing import eventually
 from gpuapis.core import Node, Pod
 from gpuapis.labels import (
     DISRUPTED_TAINT,

@@ -15,12 +15,12 @@ import httpx
 from controlkit.errors import ControlError, NotFound
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key, Resource
+from controlkit_testing import eventually
 from gpuapis.core import Node, Pod
 from gpuapis.labels import AGENT_POOL, INSTANCE_TYPE, TERMINATION_FINALIZER
 from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 from provisioner_world.processes import AzureProcess, ProvisionerProcess
-from provisioner_world.waiting import eventually
 from sandbox.aks.client import ControlClient
 
 Kind = Literal["machine", "nodeclaim"]

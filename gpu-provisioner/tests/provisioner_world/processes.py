@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from provisioner_world.waiting import free_port
+from sandbox.controlplane.addresses import free_ports
 from sandbox.processes import Process, clean_environment, spawn
 
 NAMESPACE = "gpu-provisioner"
@@ -29,7 +29,7 @@ class AzureProcess:
 
     kubeconfig: Path
     folder: Path
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=lambda: free_ports(1)[0])
     process: Process | None = None
 
     @property
@@ -84,7 +84,7 @@ class ProvisionerProcess:
     def start(self, **environment: str) -> None:
         """Starts it anew and waits until it is ready."""
         self.stop()
-        self.port = free_port()
+        self.port = free_ports(1)[0]
         token = self.folder / "azure-identity-token"
         token.write_text("an-assertion")
         no_id = "00000000-0000-0000-0000-000000000000"
@@ -109,7 +109,7 @@ class ProvisionerProcess:
                     "ARM_WRITE_BURST": "1000",
                     "BIND_ADDRESS": "127.0.0.1",
                     "HEALTH_PROBE_PORT": str(self.port),
-                    "METRICS_PORT": str(free_port()),
+                    "METRICS_PORT": str(free_ports(1)[0]),
                     # A killed leader's term would cost every restart 15 seconds.
                     "LEADER_ELECT": "false",
                     **environment,

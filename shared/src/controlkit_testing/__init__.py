@@ -3,6 +3,6 @@
 from controlkit_testing.api import Hang, MemoryApi
 from controlkit_testing.clock import FakeClock, LoopClock
 from controlkit_testing.proxy import CutProxy
-from controlkit_testing.waiting import eventually
+from controlkit_testing.waiting import eventually, free_port
 
-__all__ = ["CutProxy", "FakeClock", "Hang", "LoopClock", "MemoryApi", "eventually"]
+__all__ = ["CutProxy", "FakeClock", "Hang", "LoopClock", "MemoryApi", "eventually", "free_port"]

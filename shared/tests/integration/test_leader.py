@@ -68,7 +68,7 @@ class Book:
 
     async def until(self, holds: Callable[[list[str]], bool], seconds: float) -> None:
         """Waits until the names of the notes hold."""
-        await eventually(lambda: holds([name for name, _ in self.notes()]), seconds)
+        await eventually(lambda: holds([name for name, _ in self.notes()]), seconds=seconds)
 
 
 class Candidates:

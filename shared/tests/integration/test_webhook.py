@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ from controlkit.errors import Blocked, ControlError
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key, KubeObject, Resource
 from controlkit.server import serve
-from controlkit_testing import eventually
+from controlkit_testing import eventually, free_port
 
 pytestmark = pytest.mark.control_plane
 
@@ -128,12 +127,6 @@ class Replicas:
                 for port in self.ports
             ],
         }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 async def test_the_api_server_passes_on_what_the_webhook_says(

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from workspace_world import Bench, ControllerProcess, World
 from workspace_world.process import install
-from workspace_world.waiting import eventually
 
 from controlkit.errors import NotFound
 from controlkit.kube.client import KubeClient
+from controlkit_testing import eventually
 from gpuapis.core import Node
 from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim

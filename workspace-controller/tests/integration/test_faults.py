@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from workspace_world import Bench, ControllerProcess
-from workspace_world.waiting import free_port
 
 from controlkit.kube.objects import Key
 from gpuapis import labels
@@ -15,6 +14,7 @@ from gpuapis.core import Deployment, Node, Service
 from gpuapis.machine import Machine
 from gpuapis.workspace import Workspace
 from sandbox.controlplane import ControlPlane
+from sandbox.controlplane.addresses import free_ports
 
 pytestmark = pytest.mark.control_plane
 
@@ -265,7 +265,9 @@ async def test_a_second_replica_takes_over_from_a_killed_leader(
     controller_process: ControllerProcess, bench: Bench, tmp_path: Path
 ) -> None:
     elected = {"LEADER_ELECT": "true"}
-    second = replace(controller_process, process=None, folder=tmp_path, webhook_port=free_port())
+    second = replace(
+        controller_process, process=None, folder=tmp_path, webhook_port=free_ports(1)[0]
+    )
     controller_process.start(**elected)
     try:
         bench.world.stop_at = "asked"

@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Condition, Key, KubeObject
+from controlkit_testing import eventually
 from gpuapis import labels
 from gpuapis.core import Pod
 from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
-from workspace_world.waiting import eventually
 from workspace_world.world import SIZE, World, make_node
 
 T = TypeVar("T")

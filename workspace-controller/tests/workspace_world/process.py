@@ -15,8 +15,8 @@ import pytest
 
 from sandbox import tools
 from sandbox.controlplane import ControlPlane
+from sandbox.controlplane.addresses import free_ports
 from sandbox.processes import Process, clean_environment, spawn
-from workspace_world.waiting import free_port
 
 NAMESPACE = "kaito-workspace"
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,7 +30,7 @@ def install(plane: ControlPlane, folder: Path, *, crds: bool) -> "ControllerProc
         folder: for logs.
         crds: whether the chart brings the definition of Workspaces, and nothing that of claims.
     """
-    port = free_port()
+    port = free_ports(1)[0]
     values = {
         "replicaCount": "0",
         "image.repository": "example.com/workspace",
@@ -69,7 +69,7 @@ class ControllerProcess:
     def start(self, **environment: str) -> None:
         self.stop()
         self.changed = bool(environment)
-        self.health_port = free_port()
+        self.health_port = free_ports(1)[0]
         env = clean_environment() | {
             "KUBECONFIG": str(self.kubeconfig),
             "SYSTEM_NAMESPACE": NAMESPACE,
@@ -78,7 +78,7 @@ class ControllerProcess:
             "WEBHOOK_PORT": str(self.webhook_port),
             "WEBHOOK_URL": f"https://127.0.0.1:{self.webhook_port}/validate/workspace.kaito.sh",
             "HEALTH_PROBE_BIND_ADDRESS": f"127.0.0.1:{self.health_port}",
-            "METRICS_BIND_ADDRESS": f"127.0.0.1:{free_port()}",
+            "METRICS_BIND_ADDRESS": f"127.0.0.1:{free_ports(1)[0]}",
             # A killed leader's term would cost every restart 15 seconds.
             "LEADER_ELECT": "false",
             "LOG_LEVEL": "debug",
