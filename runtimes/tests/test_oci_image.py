@@ -1,6 +1,9 @@
+import gzip
 import hashlib
+import io
 import json
 import os
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,16 @@ def test_the_same_files_make_the_same_image(tmp_path: Path) -> None:
     second = build(reordered, tmp_path / "y", annotations={"k": "v"})
     assert first.digest == second.digest
     assert blobs(tmp_path / "x") == blobs(tmp_path / "y")
+
+
+def test_the_layer_tells_no_time_and_no_user(tmp_path: Path) -> None:
+    build(files(tmp_path / "1"), tmp_path / "x", annotations={})
+    [packed] = [content for content in blobs(tmp_path / "x").values() if content[:2] == b"\x1f\x8b"]
+    assert packed[4:8] == bytes(4)  # gzip's own date
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(packed))) as layer:
+        members = layer.getmembers()
+    assert [member.name for member in members] == ["data", "data/sub", "data/a", "data/sub/b"]
+    assert {(each.mtime, each.uid, each.gid, each.uname) for each in members} == {(0, 0, 0, "")}
 
 
 def test_other_files_annotations_or_dates_make_another(tmp_path: Path) -> None:

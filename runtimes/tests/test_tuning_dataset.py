@@ -101,6 +101,11 @@ def test_formats_are_told_by_content(data: bytes, kind: Format, tmp_path: Path) 
         ({"messages": json.dumps([ASK, SAY])}, Shape.CHAT, SAMPLE),
         ({"messages": [ASK, SAY, ASK]}, Shape.CHAT, SAMPLE),
         (
+            {"messages": [ASK, SAY, ASK, SAY]},
+            Shape.CHAT,
+            {"prompt": [ASK, SAY, ASK], "completion": [SAY]},
+        ),
+        (
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "What?"}]}, SAY]},
             Shape.CHAT,
             SAMPLE,
