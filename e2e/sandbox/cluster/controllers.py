@@ -45,6 +45,7 @@ def workspace_values(settings: Settings, *, replicas: int, hub: str) -> dict[str
         "runtimeImageTag": IMAGE_TAG,
         "modelHub": {"endpoint": hub},
         "nodeProvisioner": provisioner,
+        "allowPrivateDataUrls": True,  # data is served on the host's own addresses
         "nvidiaDevicePlugin": {"enabled": False},  # the nodes' driver advertises their GPUs
     }
 

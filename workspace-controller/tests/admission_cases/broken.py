@@ -563,6 +563,10 @@ BROKEN: Final[dict[str, Case]] = {
     "a training configuration without its top key": trained(
         "a: b", "training_config.yaml must hold a map under its top key training_config"
     ),
+    "a training configuration with a second top key": trained(
+        "training_config: {QuantizationConfig: {load_in_4bit: true}}\nLoraConfig: {r: 8}",
+        "training_config.yaml has LoraConfig beside its only top key training_config",
+    ),
     "a training configuration that is too long": trained("#" * 40_000, "has 40000 bytes; at most"),
     "a section that there is not": training(
         QUANTIZED + "  LoraConfigs: {}",

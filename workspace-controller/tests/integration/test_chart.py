@@ -52,6 +52,7 @@ def test_what_only_you_know_is_asked_for_by_name(missing: str) -> None:
         {"nodeProvisioner.claimApi": "sometimes"},
         {"featureGates.Warp": "true"},
         {"workers": "0"},
+        {"allowPrivateDataUrls": "perhaps"},
         {"kubeClient.qps": "-1"},
         {"nodeProvisioner.deadlines.join": "soon"},
         {"nodeProvisioner.deadlines.lunch": "20m"},
@@ -66,6 +67,7 @@ def test_a_value_that_cannot_be_used_is_refused(values: dict[str, str]) -> None:
 def test_the_controller_reads_every_variable_that_the_chart_sets() -> None:
     everything = {
         "modelHub.endpoint": "http://hub.example.com",
+        "allowPrivateDataUrls": "true",
         "webhook.url": "https://192.0.2.1:9443/validate/workspace.kaito.sh",
         "nodeProvisioner.nodeClass.group": "g.example.com",
         "nodeProvisioner.nodeClass.kind": "K",
@@ -81,6 +83,7 @@ def test_the_controller_reads_every_variable_that_the_chart_sets() -> None:
     assert set(given) <= known
     settings = load((), given, Path("/nonexistent"))
     assert settings.hub == "http://hub.example.com"
+    assert settings.private_data_urls
     assert settings.node_class.name == "n"
     assert settings.webhook_hosts[1] == ("192.0.2.1",)
 

@@ -159,8 +159,13 @@ async def test_own_nodes_are_reserved_one_for_each_workspace_and_given_back(
     served = keys[used.index(("own-1",))]
     await bench.delete(served)
     await bench.gone(served)
-    node = await bench.read(Node, Key("", "own-1"))
-    assert labels.RESERVED_FOR not in node.metadata.labels
+    waits = (await bench.workspace(waiting)).metadata.uid
+
+    async def passed_on() -> bool:
+        node = await bench.read(Node, Key("", "own-1"))
+        return node.metadata.labels.get(labels.RESERVED_FOR) == waits
+
+    await bench.eventually(passed_on, "the node is reserved for who waited for one")
     assert bench.world.made == []
 
 

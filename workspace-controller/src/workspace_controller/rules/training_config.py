@@ -49,6 +49,9 @@ def problems(data: Mapping[str, str], method: str) -> Iterator[str]:
     if not isinstance(root, dict):
         yield f"{KEY} must hold a map under its top key {ROOT}"
         return
+    others = ", ".join(sorted(str(name) for name in content if name != ROOT))
+    if others:
+        yield f"{KEY} has {others} beside its only top key {ROOT}"
     for name, section in root.items():
         if name not in SECTIONS:
             hint = nearest(str(name), SECTIONS)
