@@ -117,3 +117,19 @@ async def test_a_view_of_metadata_misses_no_object_that_a_fuller_view_cannot_rea
     assert [each.key for each in bare.items] == [Key("ns", "good"), Key("ns", "bad")]
     assert metadata_only(PODS) is not metadata_only(NODES)
     assert metadata_only(NODES).RESOURCE == NODES
+
+
+class Colour(ApiModel):
+    red: int = 0
+    green: int = 0
+
+
+def test_objects_that_look_alike_share_what_was_set_and_copies_do_not() -> None:
+    one, other = (Colour.model_validate({"red": number}) for number in (1, 2))
+    assert one.model_fields_set is other.model_fields_set
+    copy = one.model_copy(update={"green": 3})
+    assert (copy.manifest(), one.manifest(), other.manifest()) == (
+        {"red": 1, "green": 3},
+        {"red": 1},
+        {"red": 2},
+    )
