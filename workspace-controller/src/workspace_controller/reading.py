@@ -4,6 +4,7 @@ Invariant: a sentence names the field as the YAML spells it and the value that w
 of the library that checked gets through.
 """
 
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -32,10 +33,19 @@ _BOUNDS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
+_BRIEF: Final = reprlib.Repr()
+_BRIEF.maxlevel = 2
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 2 * MOST_SHOWN
+
+
 def shown(value: object) -> str:
-    """A value as a sentence quotes it, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
+    """A value as a sentence quotes it, cut where it is long.
+
+    No more of it is looked at than is shown: YAML's aliases can make a few lines endless.
+    """
+    text = repr(value[:MOST_SHOWN]) if isinstance(value, str) else _BRIEF.repr(value)
+    cut = len(text) > MOST_SHOWN or (isinstance(value, str) and len(value) > MOST_SHOWN)
+    return f"{text[: MOST_SHOWN - 1]}…" if cut else text
 
 
 def complaints(error: ValidationError, *above: str | int) -> list[tuple[str, str]]:

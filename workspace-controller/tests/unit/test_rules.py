@@ -1,5 +1,6 @@
 """Every rule of admission, kept and broken."""
 
+import time
 from dataclasses import replace
 from datetime import date
 
@@ -15,11 +16,14 @@ from admission_cases import (
     workspace,
 )
 
+from workspace_controller.rules import training_config
 from workspace_controller.rules.check import findings, warnings
 from workspace_controller.rules.finding import Finding
 from workspace_controller.rules.images import Reference, reference
 from workspace_controller.rules.later_fields import NOTE, later_warnings
+from workspace_controller.rules.objects import name_findings
 from workspace_controller.rules.training_config import results_folder
+from workspace_controller.rules.urls import url_findings
 from workspace_controller.webhooks.review import review
 
 
@@ -138,6 +142,21 @@ def test_a_breach_is_the_same_wherever_in_a_list_it_stands() -> None:
     here = Finding("r", "a[0].b[3].c", "said", "part")
     assert here.breach == replace(here, field="a[7].b[1].c", said="other").breach
     assert here.breach != replace(here, part="other").breach
+
+
+def test_no_text_of_a_few_lines_can_hold_the_webhook_up() -> None:
+    """Aliases that double at every line, and names that invite a pattern to try all ways."""
+    lines = ["training_config:", "  a0: &a0 [x, x]"]
+    lines += [f"  a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
+    lines.append("  LoraConfig: *a59")
+    before = time.process_time()
+    found = list(training_config.problems({"training_config.yaml": "\n".join(lines)}, "lora"))
+    assert "training_config.LoraConfig is [[" in found[-1]
+    for hostile in ("a" * 511 + "!", "a." * 255 + "!", "a-" * 255, "a:" * 255, "-" * 511):
+        assert reference(hostile) is None
+        assert list(name_findings("x", hostile))
+        assert list(url_findings("x", f"http://{hostile}@", private=False))
+    assert time.process_time() - before < 1.0
 
 
 def test_a_long_value_is_cut() -> None:

@@ -64,7 +64,7 @@ def test_results_go_where_the_configuration_says(text: str, method: str, folder:
         (trains("{output_dir: ../etc}"), "lora", "does not lie below /mnt"),
         (trains("{output_dir: /mnt/data}"), "lora", "/mnt/data, /mnt/secrets are in use"),
         (trains("{output_dir: /mnt/secrets/x}"), "lora", "are in use"),
-        ("[" * 10_000, "lora", "is no YAML"),
+        ("[" * 10_000, "lora", "is nested more than 20 levels deep"),
         ("#" * 40_000, "lora", "has 40000 bytes; at most 32768 are read"),
     ],
 )

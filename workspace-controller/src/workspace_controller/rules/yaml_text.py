@@ -10,6 +10,10 @@ import yaml
 
 MOST_BYTES: Final = 32 * 1024
 """Longer ones would hold up the event loop while they are parsed; real ones have 2 kB."""
+MOST_DEPTH: Final = 20
+"""Thousands of levels cost as many nested calls; real ones have four."""
+LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's parser is ten times as fast as the one in Python; both build plain values only."""
 
 
 def yaml_map(data: Mapping[str, str], key: str) -> Generator[str, None, dict[Any, Any] | None]:
@@ -23,12 +27,28 @@ def yaml_map(data: Mapping[str, str], key: str) -> Generator[str, None, dict[Any
         yield f"{key} has {size} bytes; at most {MOST_BYTES} are read"
         return None
     try:
-        # libyaml's parser is ten times as fast as the one in Python; both build plain values only.
-        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if _depth(text) > MOST_DEPTH:
+            yield f"{key} is nested more than {MOST_DEPTH} levels deep"
+            return None
+        content = yaml.load(text, Loader=LOADER)  # noqa: S506  (a safe loader, either way)
+    except (yaml.YAMLError, ValueError) as error:
         yield f"{key} is no YAML: {' '.join(str(error).split())[:200]}"
         return None
     if not isinstance(content, dict):
         yield f"{key} must hold a map"
         return None
     return content
+
+
+def _depth(text: str) -> int:
+    """How deep lists and maps are nested, counted no further than is allowed."""
+    depth = deepest = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            deepest = max(deepest, depth)
+            if depth > MOST_DEPTH:
+                break
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return deepest
