@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from workspace_controller.workspaces.attempts import KEPT, history
 from workspace_controller.workspaces.facts import Attempt, Claim, ClaimPhase, Observed, Order
 from workspace_controller.workspaces.plan import decide
@@ -60,10 +62,31 @@ def test_a_deleted_claim_and_one_that_is_gone_end_their_tries() -> None:
 
 
 def test_the_newest_ten_are_kept() -> None:
-    many = tuple(replace(CLOSED, claim=f"ws{number}") for number in range(KEPT))
+    many = tuple(
+        replace(CLOSED, claim=f"ws{number}", started_at=ago(minutes=2)) for number in range(KEPT)
+    )
     kept = history(seen(claim(), attempts=many), [])
     assert len(kept) == KEPT
     assert kept == (*many[1:], OPEN)
+
+
+@pytest.mark.parametrize("spread", [0, 1])
+def test_more_nodes_than_are_kept_leave_the_history_as_it_is(spread: int) -> None:
+    """Else each pass would write what the one before had pushed out, for ever."""
+    count = KEPT + 15
+    kept = history(Observed(now=ago(minutes=1), uid="u-1"), [Order(n, 0) for n in range(count)])
+    claims = [
+        replace(
+            claim("ready"),
+            name=claim_name("u-1", slot, 0),
+            slot=slot,
+            milestones=(ago(minutes=1) + timedelta(seconds=spread * (slot % 3)),),
+        )
+        for slot in range(count)
+    ]
+    passes = [kept := history(seen(*claims, attempts=kept), []) for _ in range(6)]
+    assert passes[-1] == passes[-2]
+    assert len(kept) == KEPT
 
 
 def test_a_retry_tells_the_cause_and_the_number_of_the_try_before() -> None:

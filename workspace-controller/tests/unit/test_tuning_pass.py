@@ -699,6 +699,25 @@ async def test_another_wish_runs_anew_after_the_node_was_given_up(rig: Rig, how:
     assert rig.get(Job.RESOURCE, KEY)["metadata"]["annotations"][labels.SPEC_HASH] == told["run"]
 
 
+async def test_the_job_before_is_gone_before_the_next_is_judged(rig: Rig) -> None:
+    """The API server would take the judged Job for a change of the old one, and refuse it."""
+    await rig.succeed(input={"volumeSource": {"hostPath": {"path": "/data"}}})
+    job = rig.get(Job.RESOURCE, KEY)
+    job["metadata"]["finalizers"] = ["foregroundDeletion"]
+    rig.api.put(Job.RESOURCE, job)
+    before = len(rig.api.calls)
+    rig.annotate(**{labels.TUNING_RUN: "2"})
+    await rig.settle(3)
+    writes = [call[0] for call in rig.api.calls[before:] if "/jobs" in call[1]]
+    assert writes == ["DELETE"]
+    assert rig.bought == 1
+    assert "the Job of the run before" in rig.message("ResourceReady")
+
+    rig.lose_everything()
+    await rig.settle(2)
+    assert rig.bought == 2
+
+
 async def test_another_run_waits_until_the_node_of_the_one_before_is_gone(rig: Rig) -> None:
     await rig.begin()
     claim = rig.get(Machine.RESOURCE, CLAIM)

@@ -34,6 +34,7 @@ RETRIES: Final = 2
 PULLER: Final = "data-puller"
 EXIT_CONFIG: Final = 2
 EXIT_DATA: Final = 3
+EXIT_GPU_MEMORY: Final = 4
 CHECKPOINT_SECONDS: Final = 180
 """A pod that is told to go finishes its step and saves a checkpoint first."""
 
@@ -95,7 +96,7 @@ def _failure_rules(workspace: Workspace) -> list[dict[str, Any]]:
     final = {
         "containerName": workspace.metadata.name,
         "operator": "In",
-        "values": [EXIT_CONFIG, EXIT_DATA],
+        "values": [EXIT_CONFIG, EXIT_DATA, EXIT_GPU_MEMORY],
     }
     disrupted = {"type": "DisruptionTarget", "status": "True"}
     return [

@@ -74,7 +74,16 @@ def _obstacle(seen: Observed, run: Tuning) -> Plan | None:
     if previous and seen.claims and not any(claim.live for claim in seen.claims):
         names = ", ".join(sorted(f"{claim.kind} {claim.name}" for claim in seen.claims))
         return _held_up(f"waits until {names} of the run before is gone")
+    if job.owner == "ours" and job.found != run.wanted and not _has_node(seen):
+        # First, for the API server judges the next one by its name: a Job cannot become another.
+        end: tuple[Action, ...] = () if job.deleting else (RemoveChild("Job", with_pods=True),)
+        return _held_up("waits until the Job of the run before is gone", end)
     return None
+
+
+def _has_node(seen: Observed) -> bool:
+    """Whether there is a node for the next run, or one on its way."""
+    return bool(seen.reserved) or any(claim.live for claim in seen.claims)
 
 
 def _job(seen: Observed) -> Child:
@@ -101,8 +110,9 @@ def _stopped(seen: Observed, reason: str, message: str) -> Plan:
     )
 
 
-def _held_up(message: str) -> Plan:
+def _held_up(message: str, actions: tuple[Action, ...] = ()) -> Plan:
     return Plan(
+        actions=actions,
         report=Report(
             workspace=Finding("pending", reasons.PENDING, message),
             resource=Finding("pending", reasons.RESOURCE_PENDING, message),

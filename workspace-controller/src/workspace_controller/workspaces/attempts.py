@@ -23,15 +23,23 @@ def history(seen: Observed, orders: Iterable[Order]) -> tuple[Attempt, ...]:
     claims = {claim.name: claim for claim in seen.claims if claim.ours}
     tries = [_closed(each, claims.get(each.claim), seen.now) for each in seen.attempts]
     last = {each.claim: each for each in tries}
+    # Of more claims than are kept, most are not in the history; they are not news for that.
+    forgotten = min(map(_age, tries)) if len(tries) >= KEPT else None
     for name, claim in sorted(claims.items(), key=lambda item: (item[1].slot or 0, item[0])):
         opened = _opened(seen, claim, last.get(name))
-        tries += [] if opened is None else [opened]
+        if opened is not None and (forgotten is None or _age(opened) > forgotten):
+            tries.append(opened)
     now = seen.now.replace(microsecond=0)
     for order in orders:
         name = claim_name(seen.uid, order.slot, order.attempt)
         if name not in last:
             tries.append(Attempt(order.slot, name, seen.instance_type, now))
-    return tuple(tries[-KEPT:])
+    return tuple(sorted(tries, key=_age)[-KEPT:])
+
+
+def _age(attempt: Attempt) -> tuple[datetime, int]:
+    """What the history is ordered by; of claims made at once, the last slot's is the newest."""
+    return attempt.started_at, attempt.slot
 
 
 def _closed(attempt: Attempt, claim: Claim | None, now: datetime) -> Attempt:
