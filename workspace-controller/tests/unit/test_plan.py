@@ -274,6 +274,28 @@ ACTIONS: dict[str, tuple[Observed, tuple[Action, ...]]] = {
         served(claims=(), reserved=("node-0", "node-1"), nodes=nodes(node(), node(1))),
         (ReleaseNodes(("node-1",)),),
     ),
+    "reserved-nodes-beyond-need-stay-until-their-pods-have-gone": (
+        served(
+            claims=(),
+            reserved=("node-0", "node-1"),
+            nodes=nodes(node(pods=1), node(1, pods=1)),
+            serving=Serving(asked=2, present=2, ready=2, updated=2),
+        ),
+        (Scale(1),),
+    ),
+    "of-reserved-nodes-the-idle-one-is-given-back": (
+        served(claims=(), reserved=("node-0", "node-1"), nodes=nodes(node(), node(1, pods=1))),
+        (ReleaseNodes(("node-0",)),),
+    ),
+    "an-idle-reserved-node-stays-while-pods-are-still-to-go": (
+        served(
+            claims=(),
+            reserved=("node-0", "node-1"),
+            nodes=nodes(node(), node(1, pods=1)),
+            serving=Serving(asked=1, present=2, ready=1, updated=1),
+        ),
+        (),
+    ),
     "a-node-is-labelled-before-its-gpu-shows": (
         seen(
             claims=(claim(phase="preparing", node="node-0"),),

@@ -193,7 +193,8 @@ def _refuse(seen: Observed) -> Plan:
 
 def _supply(seen: Observed) -> _Supply:
     """Covers the wanted number with reserved nodes first, free nodes next, claims for the rest."""
-    reserved = seen.reserved[: seen.wanted]
+    taken = _reserved_by_use(seen)
+    reserved, beyond = taken[: seen.wanted], taken[seen.wanted :]
     shortage = seen.wanted - len(reserved) - sum(claim.live for claim in seen.claims)
     adopted = seen.adoptable[: max(0, shortage)] if seen.awaits is None else ()
     rest = seen.wanted - len(reserved) - len(adopted)
@@ -207,7 +208,7 @@ def _supply(seen: Observed) -> _Supply:
     ]
     return _Supply(
         actions=(
-            *_reservations(seen, adopted),
+            *_reservations(seen, adopted, beyond),
             *_claim_actions(seen, slots),
             *_labels(seen, [*reserved, *(claim.node for claim in claims)]),
         ),
@@ -229,11 +230,23 @@ def _records(seen: Observed, slots: Slots) -> tuple[SlotRecord, ...]:
     return tuple(sorted(records, key=lambda record: record.slot))
 
 
-def _reservations(seen: Observed, adopted: tuple[str, ...]) -> list[Action]:
+def _reserved_by_use(seen: Observed) -> tuple[str, ...]:
+    """Existing nodes that were taken, those with pods first: the idle ones are given back."""
+    return tuple(sorted(seen.reserved, key=lambda name: (not _living_pods(seen, name), name)))
+
+
+def _living_pods(seen: Observed, node: str) -> int:
+    return seen.nodes[node].pods if node in seen.nodes else 0
+
+
+def _reservations(
+    seen: Observed, adopted: tuple[str, ...], beyond: tuple[str, ...]
+) -> list[Action]:
+    """Another takes a node as soon as it is given back, so no pod of ours may be on it."""
     actions: list[Action] = [ReserveNode(name) for name in adopted]
-    beyond = seen.reserved[seen.wanted :]
-    if beyond:
-        actions.append(ReleaseNodes(beyond))
+    idle = tuple(name for name in beyond if not _living_pods(seen, name))
+    if idle and seen.serving.present <= seen.wanted:
+        actions.append(ReleaseNodes(idle))
     return actions
 
 
