@@ -914,6 +914,42 @@ async def test_a_claim_that_cannot_be_read_holds_the_workspace_too(rig: Rig) -> 
     with pytest.raises(Blocked, match=r"ClaimUnreadable: Machine .* Delete it, or put it right"):
         await rig.work.reconcile(KEY, 0)
     assert rig.get(Workspace.RESOURCE)["metadata"]["finalizers"] == [labels.WORKSPACE_FINALIZER]
+    assert rig.conditions()["WorkspaceDeleting"] == ("True", "ClaimUnreadable")
+    assert "Delete it, or put it right" in rig.message("WorkspaceDeleting")
+    assert [said[1] for said in rig.told.said if said[0] == "Warning"] == ["ClaimUnreadable"]
+
+
+async def test_what_cannot_be_seen_is_said_and_no_edit_called_answered(rig: Rig) -> None:
+    await rig.serve()
+    found = rig.get(Workspace.RESOURCE)
+    found["metadata"]["generation"] = found["status"]["observedGeneration"] + 1
+    found["inference"] = CONFIGURED
+    rig.api.put(Workspace.RESOURCE, found)
+    down = Transient("Unreachable", "connection refused")
+    rig.api.fault = lambda verb, path: down if "/configmaps" in path else None
+    with pytest.raises(Transient):
+        await rig.reconcile(1)
+    assert rig.conditions()["WorkspaceReady"] == ("True", "workspaceReady")
+    with pytest.raises(Transient):
+        await rig.reconcile(2)
+    assert rig.conditions()["WorkspaceReady"] == ("Unknown", "Unreachable")
+    assert rig.conditions()["InferenceReady"] == ("True", "WorkspaceInferenceStatusSuccess")
+    status = rig.get(Workspace.RESOURCE)["status"]
+    assert status["state"] == "Ready"
+    assert status["observedGeneration"] == found["metadata"]["generation"] - 1
+    before = writes(rig)
+    with pytest.raises(Transient):
+        await rig.reconcile(3)
+    assert writes(rig) == before
+
+
+async def test_a_look_that_is_rejected_is_tried_again(rig: Rig) -> None:
+    rig.create(inference=CONFIGURED)
+    odd = Rejected("Unreadable", "GET answered an odd object")
+    rig.api.fault = lambda verb, path: odd if "/configmaps" in path else None
+    with pytest.raises(Blocked):
+        await rig.reconcile()
+    assert rig.conditions()["WorkspaceReady"] == ("Unknown", "Unreadable")
 
 
 async def test_claims_of_a_vanished_workspace_are_swept_up_and_no_others(rig: Rig) -> None:

@@ -70,6 +70,14 @@ def test_time_alone_may_help(found: Workspace) -> None:
     assert "waits until Workspace tune has succeeded" in problem.message
 
 
+def test_a_result_is_not_taken_while_another_wish_waits_to_be_run() -> None:
+    found = workspace(DONE)
+    status = found.status.model_copy(update={"state": "Pending"})
+    problem = asked(found.model_copy(update={"status": status}))
+    assert isinstance(problem, Problem)
+    assert problem.passing
+
+
 SERVES = Workspace.model_validate(
     {
         "metadata": {"name": "tune", "namespace": "team"},

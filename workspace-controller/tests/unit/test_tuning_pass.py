@@ -377,6 +377,30 @@ async def test_no_node_is_paid_for_before_the_config_can_be_used(
     assert rig.bought == 1
 
 
+async def test_a_config_that_may_not_be_read_is_said_and_keeps_no_node(rig: Rig) -> None:
+    mine = Key("team", "mine")
+    rig.configure(DEFAULTS, mine)
+    await rig.begin(config="mine")
+    rig.run_pod("Failed", 4, words(error="full", digest=None))
+    rig.end_job("Failed", "PodFailurePolicy")
+    no = Blocked("Forbidden", "may not get configmaps")
+    rig.api.fault = lambda verb, path: no if "/configmaps/mine" in path else None
+    await rig.settle()
+    assert rig.see(Machine.RESOURCE, CLAIM) is None
+    assert rig.conditions()["InferenceReady"] == ("False", "TuningConfigUnusable")
+    assert "cannot be read: may not get configmaps" in rig.message("InferenceReady")
+
+
+async def test_what_was_heard_of_the_run_before_is_not_told_of_the_next(rig: Rig) -> None:
+    await rig.begin()
+    rig.heard.said[KEY] = Progress(step=500)
+    await rig.settle(1)
+    assert "step" not in rig.status()["tuning"]
+    rig.run_pod("Running")
+    await rig.settle(1)
+    assert rig.status()["tuning"]["step"] == 500
+
+
 async def test_without_the_charts_defaults_the_person_is_told_who_can_help(rig: Rig) -> None:
     rig.api.remove(ConfigMap.RESOURCE, TEMPLATE)
     rig.create()

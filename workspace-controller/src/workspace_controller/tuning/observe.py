@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from controlkit.errors import Blocked
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key, metadata_only
 from gpuapis import labels
@@ -66,6 +67,7 @@ class RunObserver:
         pods: list[Pod] = []
         if job is not None and phase != "absent" and not ended:
             pods = await self._pods(workspace, job, live=phase != "active")
+        working = at_work(pods, workspace)
         return Tuning(
             wanted=wish.run,
             output=wish.output,
@@ -76,9 +78,10 @@ class RunObserver:
             finished_at=_finished_at(job),
             failures=job.status.failed if job is not None else 0,
             started_at=began(pods, workspace),
-            at_work=at_work(pods, workspace),
+            at_work=working,
             ending=ending(pods, workspace),
-            progress=self.heard.of(workspace.key),
+            # What was heard last may be of the run before.
+            progress=self.heard.of(workspace.key) if working else None,
             record=record,
             keep_node=self._keeps(workspace),
             destination=_destination(workspace),
@@ -121,7 +124,11 @@ class RunObserver:
 
     async def _own(self, workspace: Workspace, key: Key, asked: str, begun: str) -> _Wish:
         """The user's ConfigMap; that it is gone or spoilt ends no run that has begun."""
-        found = await self.client.get(ConfigMap, key)
+        try:
+            found = await self.client.get(ConfigMap, key)
+        except Blocked as error:
+            barred = f"ConfigMap {key} of tuning.config cannot be read: {error.message}"
+            return _Wish(begun, unusable=Unusable(reasons.TUNING_CONFIG_UNUSABLE, barred))
         if found is None:
             missing = Unusable(
                 reasons.TUNING_CONFIG_MISSING,

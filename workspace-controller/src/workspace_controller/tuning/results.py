@@ -36,7 +36,9 @@ def tuned_image(
     if found is None or found.tuning is None or problem is not None:
         return problem or _never(f"Workspace {name} does not exist in this namespace: create it")
     status, output = found.status.tuning, found.tuning.output
-    current = found.status.observed_generation == found.metadata.generation
+    # While the latest wish cannot be run yet, the status still tells of the run before.
+    seen = found.status.observed_generation == found.metadata.generation
+    current = seen and found.status.state not in ("Pending", "Running")
     if status is None or status.result is None or not current:
         return _not_yet(f"waits until Workspace {name} has succeeded")
     if status.result == "Failed":

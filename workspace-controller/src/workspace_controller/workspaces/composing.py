@@ -54,7 +54,7 @@ def compose(
     old = workspace.status
     update: dict[str, Any] = {
         "conditions": _all_conditions(workspace, report, now),
-        "observed_generation": workspace.metadata.generation,
+        "observed_generation": _answered(workspace, report),
         "state": _state(old, report),
         "target_node_count": workspace.resource.count,
         "phases": _phases(old, report, particulars),
@@ -93,12 +93,17 @@ def _all_conditions(workspace: Workspace, report: Report, now: datetime) -> tupl
     if report.claims_gone:
         absent = set(CLAIM_CONDITIONS.values())
     kept = tuple(each for each in workspace.status.conditions if each.type not in absent)
-    for condition in _conditions(report, workspace.metadata.generation):
+    for condition in _conditions(report, _answered(workspace, report)):
         kept = set_condition(kept, condition, now)
     return kept
 
 
-def _conditions(report: Report, generation: int) -> Iterable[Condition]:
+def _answered(workspace: Workspace, report: Report) -> int | None:
+    """The generation of the spec that the report answers to."""
+    return workspace.status.observed_generation if report.unseen else workspace.metadata.generation
+
+
+def _conditions(report: Report, generation: int | None) -> Iterable[Condition]:
     deleting = report.deleting is not None
     claims = CLAIM_CONDITIONS[report.claim_kind]
     yield from _condition(claims, report.claims, "Unknown", generation)
@@ -114,7 +119,7 @@ def _conditions(report: Report, generation: int) -> Iterable[Condition]:
 
 
 def _condition(
-    kind: str, finding: Finding | None, pending: Status, generation: int
+    kind: str, finding: Finding | None, pending: Status, generation: int | None
 ) -> Iterable[Condition]:
     if finding is None:
         return

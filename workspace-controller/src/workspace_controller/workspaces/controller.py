@@ -12,7 +12,7 @@ from itertools import islice
 import structlog
 
 from controlkit.controller import Controller, Result
-from controlkit.errors import Blocked, ControlError, Stale
+from controlkit.errors import Blocked, ControlError, Rejected, Stale
 from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key, KubeObject
 from gpuapis import labels
@@ -82,7 +82,7 @@ class WorkspacePass:
             raise
 
     async def _pass(self, workspace: Workspace, failures: int) -> Result:
-        sight = await self.observer.observe(workspace)
+        sight = await self._look(workspace, failures)
         plan = decide(sight.seen)
         for action in plan.actions:
             try:
@@ -96,6 +96,25 @@ class WorkspacePass:
         untold = await self._report(workspace, sight, plan.report)
         alarms = [alarm for alarm in (plan.look_again, untold) if alarm is not None]
         return Result(after=min(alarms, default=None))
+
+    async def _look(self, workspace: Workspace, failures: int) -> Sight:
+        try:
+            return await self.observer.observe(workspace)
+        except Stale:
+            raise
+        except ControlError as error:
+            lasting = isinstance(error, Blocked | Rejected)
+            if lasting or failures + 1 >= PATIENCE:
+                await self._tell(workspace, in_the_dark(workspace, error))
+            if isinstance(error, Rejected):  # no edit of the Workspace need be the cure
+                raise Blocked(error.reason, error.message) from error
+            raise
+
+    async def _tell(self, workspace: Workspace, report: Report) -> None:
+        """Reports what is known without a look; how that ends changes nothing for the pass."""
+        with suppress(ControlError):  # what stopped the pass is what must reach the queue
+            unchanged = Particulars(workspace.status.phases, workspace.status.phases)
+            await self.reporter.report(workspace, report, self.observer.now(), unchanged)
 
     async def _report(
         self, workspace: Workspace, sight: Sight, report: Report | None
@@ -113,11 +132,10 @@ class WorkspacePass:
                 reasons.INTERNAL_ERROR,
                 f"the controller failed by a bug of its own ({type(bug).__name__}), so nothing is "
                 "done for this Workspace. Its log has the details; what serves goes on serving.",
-            )
+            ),
+            unseen=True,
         )
-        with suppress(ControlError):  # the bug is what must reach the queue
-            unchanged = Particulars(workspace.status.phases, workspace.status.phases)
-            await self.reporter.report(workspace, report, self.observer.now(), unchanged)
+        await self._tell(workspace, report)
 
     async def _sweep(self, key: Key) -> None:
         """Deletes claims whose Workspace is gone, should somebody have stripped its finalizer."""
@@ -132,6 +150,19 @@ class WorkspacePass:
             resource = VIEWS[kind_of(claim)].RESOURCE
             await self.client.delete(resource, claim.key, uid=claim.metadata.uid)
             log.warning("claim without a Workspace deleted", claim=claim.metadata.name)
+
+
+def in_the_dark(workspace: Workspace, error: ControlError) -> Report:
+    """The report of a pass that could not see how things are: what was said of parts stands."""
+    if workspace.deleting:
+        ending = Finding("pending", reasons.DELETED, "the Workspace is being deleted")
+        held_up = Finding("bad", error.reason, error.message)
+        return Report(workspace=ending, deleting=held_up, unseen=True)
+    said = (
+        f"how this Workspace does could not be seen, and nothing is done for it: {error.message}. "
+        "What serves goes on serving."
+    )
+    return Report(workspace=Finding("unknown", error.reason, said), unseen=True)
 
 
 def with_setback(report: Report, action: Action, error: ControlError) -> Report:

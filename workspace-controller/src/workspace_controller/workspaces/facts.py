@@ -388,6 +388,8 @@ class Report:
     run: Record | None = None
     claims_gone: bool = False
     """There are no claims to speak of any more: their condition goes too."""
+    unseen: bool = False
+    """How things are was not seen: the spec, which may be new, is not answered yet."""
     attempts: tuple[Attempt, ...] | None = None
 
 
