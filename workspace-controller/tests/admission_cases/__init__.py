@@ -4,7 +4,7 @@ from admission_cases.broken import BROKEN, Case
 from admission_cases.builders import TODAY, config, knowledge, manifest, tuning, workspace
 from admission_cases.sound import SOUND
 from admission_cases.updates import UPDATES
-from admission_cases.warned import WARNED
+from admission_cases.warned import WARNED, WARNED_OF_OWN_NODES
 
 __all__ = [
     "BROKEN",
@@ -12,6 +12,7 @@ __all__ = [
     "TODAY",
     "UPDATES",
     "WARNED",
+    "WARNED_OF_OWN_NODES",
     "Case",
     "config",
     "knowledge",

@@ -9,6 +9,7 @@ from admission_cases.builders import (
     LLAMA,
     OUTPUT,
     PHI,
+    QWEN,
     TEMPLATE,
     adapter,
     adapters,
@@ -413,12 +414,28 @@ BROKEN: Final[dict[str, Case]] = {
     "an adapter whose strength is a word": Case(
         "adapter-strength", adapters(adapter(strength="NaN")), "strength 'NaN' is not"
     ),
-    "an adapter of half strength with vLLM": Case(
-        "adapter-strength-vllm",
-        adapters(adapter(strength="0.5")) | {"notes": {labels.RUNTIME: "vllm"}},
-        "inference.adapters[0].strength '0.5' cannot be had with annotation kaito.sh/runtime=vllm",
-    ),
     # Settings of the server
+    "an engine that cannot serve the model": Case(
+        "preset-engine",
+        {"inference": QWEN, "notes": {labels.RUNTIME: "transformers"}},
+        "metadata.annotations[kaito.sh/runtime] is 'transformers', and qwen3.5-9b is served by vllm",
+    ),
+    "an engine that cannot serve the model on a size we do not know": Case(
+        "preset-engine",
+        {"inference": QWEN, "size": "Standard_NC9_v9", "notes": {labels.RUNTIME: "transformers"}},
+        "leave the annotation out",
+    ),
+    "an engine that cannot serve the model on any size": Case(
+        "preset-engine",
+        {"inference": QWEN, "size": None, "notes": {labels.RUNTIME: "transformers"}},
+        "leave the annotation out",
+    ),
+    "an engine that cannot serve the model on nodes of one's own": Case(
+        "preset-engine",
+        {"inference": QWEN, "size": None, "notes": {labels.RUNTIME: "transformers"}},
+        "leave the annotation out",
+        knows={"byo": True},
+    ),
     "settings for a template": Case(
         "config-preset",
         {"inference": TEMPLATE | {"config": "settings"}},
@@ -449,9 +466,13 @@ BROKEN: Final[dict[str, Case]] = {
         "vllm: {max-model-len: 200000}",
         "vllm.max-model-len is 200000, and the model can attend to 131072 tokens",
     ),
+    "a longer context than the model has, by the server's own setting": served(
+        "max_model_len: 200000",
+        "max_model_len is 200000, and the model can attend to 131072 tokens",
+    ),
     "a context that is no number": served(
-        "vllm: {max-model-len: auto}",
-        "vllm.max-model-len is 'auto'; it must be a whole number of tokens",
+        "vllm: {max-model-len: long}",
+        "vllm.max-model-len is 'long'; it must be a whole number of tokens",
     ),
     # Tuning
     "a tuning without a model": Case(

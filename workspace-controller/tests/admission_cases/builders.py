@@ -21,6 +21,8 @@ LLAMA: dict[str, Any] = {
         "presetOptions": {"modelAccessSecret": "hub-token"},
     }
 }
+QWEN: dict[str, Any] = {"preset": {"name": "qwen3.5-9b"}}
+"""One that vLLM alone serves."""
 TEMPLATE: dict[str, Any] = {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}
 INPUT: dict[str, Any] = {"urls": ["https://data.example.com/train.parquet"]}
 OUTPUT: dict[str, Any] = {"image": "registry.example.com/a/b:v1", "imagePushSecret": "push"}

@@ -78,7 +78,7 @@ SOUND: Final[dict[str, dict[str, Any]]] = {
         adapter("no-leading-zero", ".25"),
     ),
     "ten adapters": adapters(*(adapter(f"a{number}") for number in range(10))),
-    "an adapter of full strength with vLLM": adapters(adapter(strength="1.0"))
+    "an adapter of half strength with vLLM": adapters(adapter(strength="0.5"))
     | {"notes": {labels.RUNTIME: "vllm"}},
     "a tuning": tuning(),
     "a tuning by lora": tuning(method="LoRA"),

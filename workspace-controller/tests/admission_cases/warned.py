@@ -5,6 +5,7 @@ from typing import Any, Final
 from admission_cases.builders import (
     CLAIM,
     FALCON,
+    LLAMA,
     TEMPLATE,
     adapter,
     adapters,
@@ -15,6 +16,8 @@ from admission_cases.builders import (
 from gpuapis import labels
 from workspace_controller.rules.later_fields import NOTE
 
+WARNED_OF_OWN_NODES: Final[dict[str, Any]] = {"size": None, "inference": LLAMA}
+"""A Workspace that is warned of by rule `size-own`, where nodes are brought by the user."""
 WARNED: Final[dict[str, tuple[str, dict[str, Any], str]]] = {
     "a retired size": (
         "size-retired",
@@ -45,6 +48,14 @@ WARNED: Final[dict[str, tuple[str, dict[str, Any], str]]] = {
         "size-emulated",
         {"size": "Standard_NC4as_T4_v3", "inference": FALCON},
         "without native bfloat16: falcon-7b runs slowly on it",
+    ),
+    "a tuning on a GPU that emulates what it computes in": (
+        "size-emulated",
+        {
+            "size": "Standard_NC4as_T4_v3",
+            **tuning(preset={"name": "phi-3-mini-128k-instruct"}),
+        },
+        "without native bfloat16, in which a fine-tuning computes",
     ),
     "a size that we do not know": (
         "size-unchecked",

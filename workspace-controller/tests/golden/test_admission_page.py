@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from admission_cases import BROKEN, TODAY, UPDATES, WARNED, knowledge, workspace
+from admission_cases import (
+    BROKEN,
+    TODAY,
+    UPDATES,
+    WARNED,
+    WARNED_OF_OWN_NODES,
+    knowledge,
+    workspace,
+)
 
 from workspace_controller import rules
 from workspace_controller.rules.changes import change_findings
@@ -41,6 +49,7 @@ def drawn() -> Iterator[Finding]:
     for _, facts, _ in WARNED.values():
         asked = workspace(**facts)
         yield from [*warnings(asked, knowledge(), TODAY), *later_warnings(asked)]
+    yield from warnings(workspace(**WARNED_OF_OWN_NODES), knowledge(byo=True), TODAY)
     for before, after, _ in UPDATES.values():
         yield from change_findings(workspace(**before), workspace(**after))
 

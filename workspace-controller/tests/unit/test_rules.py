@@ -10,11 +10,13 @@ from admission_cases import (
     SOUND,
     TODAY,
     WARNED,
+    WARNED_OF_OWN_NODES,
     knowledge,
     manifest,
     tuning,
     workspace,
 )
+from admission_cases.builders import LLAMA
 
 from workspace_controller.rules import training_config
 from workspace_controller.rules.check import findings, warnings
@@ -49,6 +51,16 @@ def test_what_may_disappoint_is_admitted_with_a_warning(case: str) -> None:
     found = [*warnings(asked, knowledge(), TODAY), *later_warnings(asked)]
     assert [each.rule for each in found] == [rule]
     assert words in str(found[0])
+
+
+def test_a_model_that_no_one_gpu_holds_wants_the_size_of_your_own_nodes() -> None:
+    brought = knowledge(byo=True)
+    asked = workspace(**WARNED_OF_OWN_NODES)
+    (told,) = warnings(asked, brought, TODAY)
+    assert told.rule == "size-own"
+    assert "each pod gets 1 GPU, and llama-3.3-70b-instruct takes 131.4 GiB" in str(told)
+    for quiet in (workspace(size=None), workspace(inference=LLAMA)):
+        assert not [each for each in warnings(quiet, brought, TODAY) if each.rule == "size-own"]
 
 
 def test_a_size_to_be_retired_is_announced() -> None:

@@ -83,6 +83,7 @@ def test_targets(case: str) -> None:
     assert (found.instance_type, found.gpus, found.disk) == expected
 
 
+QWEN = {"preset": {"name": "qwen3.5-9b"}}
 LLAMA = {
     "preset": {
         "name": "llama-3.3-70b-instruct",
@@ -103,6 +104,10 @@ LLAMA = {
         (workspace("Standard_NC9_v9", LLAMA), 1, 1, None),
         (workspace(notes={"kaito.sh/runtime": "transformers"}), 1, 1, "transformers"),
         (workspace(notes={"kaito.sh/runtime": "magic"}), 1, 1, None),
+        # An image without vLLM has to say so, rather than to try what cannot be.
+        (workspace("Standard_NC24ads_A100_v4", QWEN), 1, 1, "vllm"),
+        (workspace("Standard_NC9_v9", QWEN), 1, 1, "vllm"),
+        (workspace("Standard_NC4as_T4_v3", QWEN), 1, 1, "vllm"),
     ],
 )
 def test_how_a_copy_runs(seen: Workspace, pod_gpus: int, nodes: int, engine: str | None) -> None:
@@ -178,6 +183,12 @@ PROBLEMS: dict[str, tuple[Workspace, dict[str, Any], str, str]] = {
         {},
         "PresetNotTunable",
         "Presets that can: ",
+    ),
+    "an-engine-that-cannot-serve-the-model": (
+        workspace("Standard_NC9_v9", QWEN, notes={"kaito.sh/runtime": "transformers"}),
+        {},
+        "EngineUnusable",
+        "metadata.annotations[kaito.sh/runtime] is 'transformers', and qwen3.5-9b is served by vllm",
     ),
     "tuning-a-private-preset-without-its-image": (
         workspace(tuning=TASK | {"preset": PHI["preset"] | {"accessMode": "private"}}),

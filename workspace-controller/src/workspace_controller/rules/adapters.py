@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from gpuapis import labels
 from gpuapis.workspace import AdapterSource, AdapterSpec, Workspace
 from gpuapis.workspace_rules import ADAPTER_NAME, MOST_ADAPTERS
 from gpuapis.workspace_rules import STRENGTH as STRENGTH_FORM
@@ -33,7 +32,6 @@ ONE = Rule(
     "adapter-one", "An adapter is exactly one of image, volumeSource and workspace.", server=True
 )
 STRENGTH = Rule("adapter-strength", "Strength is a decimal number from 0 to 1.", server=True)
-VLLM_STRENGTH = Rule("adapter-strength-vllm", "The engine vLLM knows no strength but 1.")
 ITSELF = Rule("adapter-itself", "An adapter does not come from the Workspace that loads it.")
 UNUSED_SECRET = Rule(
     "adapter-secret-unused", "imagePullSecrets of an adapter go with an image.", warns=True
@@ -61,7 +59,7 @@ def adapters_findings(workspace: Workspace) -> Iterator[Finding]:
     names: set[str] = set()
     for number, spec in enumerate(adapters):
         field = f"{FIELD}[{number}]"
-        yield from _strength_findings(field, spec, workspace)
+        yield from _strength_findings(field, spec)
         if spec.source is None:
             yield SOURCE.broken(
                 f"{field}.source",
@@ -79,21 +77,12 @@ def adapters_findings(workspace: Workspace) -> Iterator[Finding]:
         names.add(name)
 
 
-def _strength_findings(field: str, spec: AdapterSpec, workspace: Workspace) -> Iterator[Finding]:
+def _strength_findings(field: str, spec: AdapterSpec) -> Iterator[Finding]:
     text = spec.strength
-    if text is None:
-        return
-    if re.fullmatch(STRENGTH_FORM, text) is None:
+    if text is not None and re.fullmatch(STRENGTH_FORM, text) is None:
         yield STRENGTH.broken(
             f"{field}.strength",
             f"{shown(text)} is not a decimal number from 0 to 1, such as 0.5",
-            text,
-        )
-    elif float(text) != 1 and workspace.metadata.annotations.get(labels.RUNTIME) == "vllm":
-        yield VLLM_STRENGTH.broken(
-            f"{field}.strength",
-            f"{shown(text)} cannot be had with annotation {labels.RUNTIME}=vllm, which knows no "
-            "strength: leave it out, or serve with transformers",
             text,
         )
 

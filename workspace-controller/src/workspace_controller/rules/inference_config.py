@@ -1,6 +1,7 @@
 """The model server's settings, key `inference_config.yaml` of the ConfigMap in `inference.config`.
 
-Invariant: what the server would refuse for its shape is refused here, before a node is paid for.
+Invariant: a length that the model cannot have is refused before a node is paid for. Which settings
+there are is for the server to say, whose version a Workspace chooses.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,12 +13,17 @@ from workspace_controller.rules.yaml_text import yaml_map
 
 CONTENT = Rule(
     "inference-config",
-    "inference_config.yaml holds a map; vllm is a map; vllm.max-model-len is at most what the model "
-    "can attend to.",
+    "inference_config.yaml holds a map; vllm is a map; max_model_len and vllm.max-model-len are at "
+    "most what the model can attend to.",
 )
 
 KEY: Final = "inference_config.yaml"
+OWN_LENGTH: Final = "max_model_len"
+"""The server's own setting, whatever its engine."""
 LENGTH: Final = "max-model-len"
+"""vLLM's, which wins over it."""
+LONGEST: Final = "auto"
+"""vLLM then takes the longest for which the GPUs have room."""
 
 
 def problems(data: Mapping[str, str], context: int | None) -> Iterator[str]:
@@ -30,6 +36,7 @@ def problems(data: Mapping[str, str], context: int | None) -> Iterator[str]:
     content = yield from yaml_map(data, KEY)
     if content is None:
         return
+    yield from _length_problems(OWN_LENGTH, content.get(OWN_LENGTH), context)
     vllm = content.get("vllm")
     if vllm is None:
         return
@@ -37,9 +44,14 @@ def problems(data: Mapping[str, str], context: int | None) -> Iterator[str]:
         yield f"vllm is {shown(vllm)}; it must be a map of the engine's settings"
         return
     length = vllm.get(LENGTH, vllm.get(LENGTH.replace("-", "_")))
+    if length != LONGEST:
+        yield from _length_problems(f"vllm.{LENGTH}", length, context)
+
+
+def _length_problems(name: str, length: object, context: int | None) -> Iterator[str]:
     if length is None:
         return
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        yield f"vllm.{LENGTH} is {shown(length)}; it must be a whole number of tokens, at least 1"
+        yield f"{name} is {shown(length)}; it must be a whole number of tokens, at least 1"
     elif context is not None and length > context:
-        yield f"vllm.{LENGTH} is {length}, and the model can attend to {context} tokens"
+        yield f"{name} is {length}, and the model can attend to {context} tokens"

@@ -17,11 +17,12 @@ from workspace_controller.reading import shown
 from workspace_controller.rules.finding import Finding, Rule
 from workspace_controller.rules.objects import name_findings
 from workspace_controller.skus.choice import choose, ranked, successor
-from workspace_controller.skus.fit import Misfit, fit
+from workspace_controller.skus.fit import Fit, Misfit, fit
 from workspace_controller.skus.table import Sku, SkuTable, Unmeasured
 from workspace_controller.skus.tuning import TuningFit, fit_tuning
 from workspace_controller.workspaces.target import (
     Knowledge,
+    engine_problem,
     method_of,
     trial,
     unknown_instance_type,
@@ -48,6 +49,11 @@ OLD_GPU = Rule("size-old-gpu", "The runtime supports the GPU.", warns=True)
 ARM = Rule("size-arm", "The machine runs images for x86-64.", warns=True)
 TIGHT = Rule("size-tight", "A fine-tuning leaves a tenth of the GPU's memory free.", warns=True)
 ONE = Rule("tuning-count", "A fine-tuning runs on one machine.", server=True)
+OWN = Rule(
+    "size-own",
+    "Where the size of your own nodes is not said, the model fits one GPU of some machine.",
+    warns=True,
+)
 MANY = Rule("count-large", "More than 100 machines are meant.", warns=True)
 
 FIELD: Final = "resource.instanceType"
@@ -82,6 +88,8 @@ def size_findings(
         )
     if workspace.tuning is not None and preset is not None and preset.tuning is None:
         preset = None  # its own rule says that it cannot be tuned: no size would do
+    if preset is not None and engine_problem(workspace, preset) is not None:
+        preset = None  # nor would one for an engine that cannot serve it
     if not resource.instance_type:
         yield from _unsized(workspace, preset, knowledge, today)
         return
@@ -106,7 +114,7 @@ def size_warnings(
     sku, unmeasured = skus.find(asked), skus.find_unmeasured(asked)
     if sku is not None:
         yield from _about_name(sku, skus, today)
-        yield from _about_gpus(sku, preset)
+        yield from _about_gpus(workspace, sku, preset)
         yield from _about_tuning(workspace, preset, sku)
         if preset is not None and _bypassed(workspace):
             for reason in _against(workspace, preset, sku):
@@ -124,6 +132,8 @@ def size_warnings(
         yield UNCHECKED.broken(
             FIELD, f"{shown(asked)} is not in our table, so its GPUs are not checked{hint}"
         )
+    if not asked and knowledge.byo and preset is not None and workspace.inference is not None:
+        yield from _about_own_nodes(preset, skus)
     if workspace.resource.count > LARGE_COUNT and not knowledge.byo:
         yield MANY.broken(COUNT, _many(workspace.resource.count, sku))
 
@@ -203,6 +213,17 @@ def _about_tuning(workspace: Workspace, preset: Preset | None, sku: Sku) -> Iter
         )
 
 
+def _about_own_nodes(preset: Preset, skus: SkuTable) -> Iterator[Finding]:
+    how = [fit(preset, sku) for sku in skus.skus if sku.runs_images]
+    if not any(isinstance(each, Fit) and each.gpus == preset.gpus for each in how):
+        yield OWN.broken(
+            FIELD,
+            f"is empty, so each pod gets {preset.gpus} GPU, and {preset.name} takes "
+            f"{in_gib(preset.weights)}, more than any has: name the size of your nodes, and pods "
+            "get as many of its GPUs as the model needs",
+        )
+
+
 def _about_name(sku: Unmeasured, skus: SkuTable, today: date) -> Iterator[Finding]:
     if sku.alias_of is not None:
         yield ALIAS.broken(
@@ -221,7 +242,7 @@ def _about_name(sku: Unmeasured, skus: SkuTable, today: date) -> Iterator[Findin
     )
 
 
-def _about_gpus(sku: Sku, preset: Preset | None) -> Iterator[Finding]:
+def _about_gpus(workspace: Workspace, sku: Sku, preset: Preset | None) -> Iterator[Finding]:
     if preset is None or not sku.nvidia:
         return
     if (sku.capability or 0) < RUNTIME_CAPABILITY:
@@ -234,6 +255,12 @@ def _about_gpus(sku: Sku, preset: Preset | None) -> Iterator[Finding]:
         yield EMULATED.broken(
             FIELD,
             f"{sku.name} has a {sku.gpu}, without native bfloat16: {preset.name} runs slowly on it",
+        )
+    elif workspace.tuning is not None and not sku.bfloat16:
+        yield EMULATED.broken(
+            FIELD,
+            f"{sku.name} has a {sku.gpu}, without native bfloat16, in which a fine-tuning computes "
+            "unless tuning.config says otherwise: it is slow",
         )
     if not sku.runs_images:
         yield ARM.broken(FIELD, f"{sku.name} has an Arm CPU, and the runtime image is for x86-64")

@@ -44,6 +44,7 @@ IMAGE_MISSING: Final = "PresetImageMissing"
 ACCESS_MISSING: Final = "ModelAccessSecretMissing"
 PRESET_NOT_TUNABLE: Final = "PresetNotTunable"
 METHOD_UNKNOWN: Final = "TuningMethodUnknown"
+ENGINE_UNUSABLE: Final = "EngineUnusable"
 
 # InferenceReady.
 INFERENCE_SUCCESS: Final = "WorkspaceInferenceStatusSuccess"

@@ -90,6 +90,9 @@ def _preset(
     closed = access_problem(asked, preset)
     if closed is not None:
         return closed
+    refused = engine_problem(workspace, preset)
+    if refused is not None:
+        return Problem(reasons.ENGINE_UNUSABLE, refused)
     target = _sized(workspace, preset, knowledge, today)
     if isinstance(target, Target) and target.spread and len(workspace.metadata.name) > LONGEST_NAME:
         return Problem(reasons.NAME_TOO_LONG, LONG_NAME)
@@ -196,6 +199,17 @@ def access_problem(
     return None
 
 
+def engine_problem(workspace: Workspace, preset: Preset) -> str | None:
+    """Why the engine that is asked for cannot serve the preset, on any machine."""
+    wish = wished_engine(workspace)
+    if wish is None or wish in preset.engines:
+        return None
+    return (
+        f"metadata.annotations[{labels.RUNTIME}] is {wish!r}, and {preset.name} is served by "
+        f"{' or '.join(preset.engines)} only: leave the annotation out, or take another preset"
+    )
+
+
 def unknown_preset(name: str, catalog: Catalog, field: str = "inference.preset") -> str:
     """The sentence about a preset that is not in the catalogue."""
     nearest = catalog.nearest(name)
@@ -249,7 +263,8 @@ def _sized(
         return _on(workspace, preset, sku, byo=knowledge.byo)
     known = knowledge.skus.find_unmeasured(asked)
     if knowledge.byo or known is not None or (asked and knowledge.skus.may_exist(asked)):
-        return Target(preset, known.name if known else asked, fallback, disk, fallback)
+        name, engine = known.name if known else asked, _only_engine(preset)
+        return Target(preset, name, fallback, disk, fallback, engine=engine)
     if asked:
         return Problem(reasons.INSTANCE_TYPE_UNKNOWN, unknown_instance_type(asked, knowledge.skus))
     if preset is None:
@@ -273,7 +288,7 @@ def _on(workspace: Workspace, preset: Preset | None, sku: Sku, *, byo: bool) -> 
     how = fit(preset, sku, nodes=workspace.resource.count, engine=wish)
     if not isinstance(how, Fit):
         nodes = workspace.resource.count if preset.distributed and how.need else 1
-        engine: Engine | None = "vllm" if nodes > 1 else wish
+        engine: Engine | None = "vllm" if nodes > 1 else wish or _only_engine(preset)
         target = Target(preset, sku.name, sku.gpus, preset.disk, sku.gpus, nodes, engine)
     else:
         # A node of the user's own may be shared, so only what the model needs is asked of it.
@@ -286,9 +301,17 @@ def _on(workspace: Workspace, preset: Preset | None, sku: Sku, *, byo: bool) -> 
 
 
 def _engine(how: Fit, preset: Preset, wish: Engine | None) -> Engine | None:
-    """What the runtime has to be told: nothing where its own choice, vLLM, is what fits."""
-    chooses_itself = how.engine == "vllm" or preset.engines == ("transformers",)
-    return wish if chooses_itself and how.nodes == 1 else how.engine
+    """What the runtime has to be told: nothing where it may choose, and vLLM is what fits.
+
+    It chooses vLLM where its image has it, else transformers: where only one will do, it is told.
+    """
+    chooses_itself = how.engine == "vllm" and how.nodes == 1
+    return (wish or _only_engine(preset)) if chooses_itself else how.engine
+
+
+def _only_engine(preset: Preset | None) -> Engine | None:
+    """VLLM where nothing else serves the preset; else None."""
+    return "vllm" if preset is not None and preset.engines == ("vllm",) else None
 
 
 def trial(workspace: Workspace, preset: Preset) -> Trial:
