@@ -221,3 +221,17 @@ async def test_a_claim_that_is_gone_gives_up_its_place_in_the_line() -> None:
         rig.api.remove(Machine.RESOURCE, KEY)
         await rig.clock.advance(1)
         assert puts.ahead("later") == 0
+
+
+async def test_a_claim_that_is_given_its_place_keeps_its_turn_before_those_behind_it() -> None:
+    rig = Rig()
+    async with rig.process():
+        puts = rig.gateway.puts
+        for earlier in range(20):
+            puts.take(f"earlier-{earlier}")
+        rig.create()
+        await rig.settle(1)
+        for later in range(3):
+            puts.wait(f"later-{later}")
+        await rig.clock.advance(65)
+        assert rig.pools.count("put") == 1

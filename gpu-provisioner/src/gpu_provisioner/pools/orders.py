@@ -155,10 +155,11 @@ class Orders:
 
     async def _place(self, share: Share, batch: list[Claim], shape: Shape) -> None:
         name = share.pool or _new_name(shape, batch)
+        if share.asks:
+            # Before it is written: a claim that has its place leaves the line under its shape's name.
+            self._gateway.puts.hand_over(shape.key, name)
         async with self._pools.locks[name]:
             placed = await self._notes.assign(batch, name, self._clock.now())
-        if share.asks:
-            self._gateway.puts.hand_over(shape.key, name)
         for claim in placed:
             self._refusals.forget_turn(claim.uid)
         if placed:
