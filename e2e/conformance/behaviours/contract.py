@@ -5,10 +5,13 @@ from typing import Final
 
 from conformance.history import told
 from conformance.suite import behaviour
-from conformance.trial import OWNER, SIZE, TAINT, Trial, require
+from conformance.trial import OWNER, SIZE, TAINT, Trial, instance_type, require
 from gpuapis import labels
 
 GROUP: Final = "Contract"
+NOBODY_HAS: Final = "Standard_None_v9"
+ON_THE_WAY: Final = frozenset({"AwaitingReconciliation", "PoolCreating", "MachineNotLaunched"})
+"""Reasons that say only that it goes on."""
 
 
 @behaviour("C1", GROUP, "Exactly one Node per claim")
@@ -51,17 +54,20 @@ async def ready_last(trial: Trial) -> str:
 @behaviour("C4", GROUP, "Why a claim is not served yet can be read by a machine")
 async def reasons(trial: Trial) -> str:
     """Asks for a size that nobody has."""
-    requirement = {"key": labels.INSTANCE_TYPE, "operator": "In", "values": ["Standard_None_v9"]}
-    name = await trial.create(requirements=[requirement])
+    name = await trial.create(requirements=[instance_type(NOBODY_HAS)])
 
     async def told_why() -> str:
         for aspect in ("Launched", "Registered", "Initialized"):
             said = await trial.condition(name, aspect)
-            if said.status != "True" and said.message and said.reason != "AwaitingReconciliation":
+            if (
+                said.status != "True"
+                and NOBODY_HAS in said.message
+                and said.reason not in ON_THE_WAY
+            ):
                 return f"{aspect} {said.status} {said.reason}: {said.message[:140]}"
         return ""
 
-    return await trial.until(told_why, "a reason is told")
+    return await trial.until(told_why, "a reason that names the size is told")
 
 
 @behaviour("C5", GROUP, "The spec and the labels that the claim came with are never changed")

@@ -27,7 +27,8 @@ async def never_joins(trial: Trial) -> str:
 
     await trial.until(given_up, "the claim is given up", 30)
     after = clock.time() - began
-    require(after >= 4.5, f"it was given up after {after:.1f} s already")
+    # Moments are kept in whole seconds.
+    require(after >= 3.5, f"it was given up after {after:.1f} s already")
     await trial.is_gone(name)
     await trial.world.restart()
     return f"set to 5 s: claim deleted after {after:.1f} s, pool gone"

@@ -92,11 +92,17 @@ class World:
     def change_settings(self, patch: dict[str, object]) -> Settings:
         """Applies a merge patch that outlives a restart; null restores what the start said.
 
+        A throttle that is switched on begins with full buckets.
+
         Raises:
             pydantic.ValidationError: a field is unknown or its value does not fit.
         """
         changed = merge_patch(self._changed_settings, patch)
-        self.settings = self._launch.merged(changed)
+        settings = self._launch.merged(changed)
+        if settings.throttle and not self.settings.throttle:
+            self.buckets = Buckets({})
+            self.store.put_value("buckets", {})
+        self.settings = settings
         self._changed_settings = changed
         self.store.put_value("settings", changed)
         return self.settings

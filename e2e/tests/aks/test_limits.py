@@ -189,6 +189,18 @@ async def test_the_twenty_first_put_in_a_row_is_throttled(start: Starter) -> Non
         await bench.create("ws20", count=0)
 
 
+async def test_a_throttle_that_is_switched_on_begins_with_full_buckets(start: Starter) -> None:
+    async with start(speed=1, throttle=True) as bench:
+        for number in range(20):
+            await bench.create(f"ws{number}", count=0)
+        await bench.refused("ws20")
+        await bench.control.set(speed=2)
+        await bench.refused("ws20")  # another change of settings fills none
+        await bench.control.set(throttle=False)
+        await bench.control.set(throttle=True)
+        await bench.create("ws20", count=0)
+
+
 async def test_reads_have_a_bucket_of_their_own(start: Starter) -> None:
     async with start(speed=1, throttle=True) as bench:
         await bench.control.set(speed=0.001)  # hardly any refill during the test
