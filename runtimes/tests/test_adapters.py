@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,42 +10,30 @@ import openai
 import pytest
 import torch
 from harness import Running, running, wait_until
-from peft import LoraConfig, get_peft_model
+from moulds import mould
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from runtimes.engines.adapters import CONFIG, WEIGHTS, find
 from runtimes.engines.lora import Adapters
 from runtimes.failure import StartupFailure
-from runtimes.serving.bring_up import transformers_engine
+from runtimes.serving.engine_choice import transformers_engine
 
 Make = Callable[..., Path]
 GREEDY = {"do_sample": False, "max_new_tokens": 24}
 
 
 @pytest.fixture(scope="module")
-def mould(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """Write an adapter whose effect is large enough to be heard."""
-
-    def make(folder: Path, *, seed: int, rank: int = 4, modules: Any = ("o_proj",)) -> Path:
-        torch.manual_seed(seed)
-        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(modules))
-        model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
-        for name, tensor in model.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(tensor, std=0.3)
-        model.save_pretrained(str(folder))
-        return folder
-
-    return make
+def make(tiny_model: Path) -> Make:
+    return partial(mould, tiny_model)
 
 
 @pytest.fixture(scope="module")
-def shelf(mould: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shelf(make: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two adapters of different ranks on different parts of the model."""
     folder = tmp_path_factory.mktemp("adapters")
-    mould(folder / "terse", seed=1, rank=4)
-    mould(folder / "verse", seed=2, rank=2, modules=("o_proj", "qkv_proj"))
+    make(folder / "terse", seed=1, rank=4)
+    make(folder / "verse", seed=2, rank=2, modules=("o_proj", "qkv_proj"))
     return folder
 
 
@@ -110,18 +99,18 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize(("damage", "text"), BROKEN.values(), ids=BROKEN.keys())
 def test_what_cannot_be_an_adapter_is_refused_unread(
-    mould: Make, tmp_path: Path, damage: Callable[[Path], Any], text: str
+    make: Make, tmp_path: Path, damage: Callable[[Path], Any], text: str
 ) -> None:
-    damage(mould(tmp_path / "verse", seed=1))
+    damage(make(tmp_path / "verse", seed=1))
     with pytest.raises(StartupFailure, match=text) as caught:
         find(tmp_path, {}, {})
     assert "adapter verse" in str(caught.value)
 
 
 def test_an_adapter_of_another_model_names_what_does_not_fit(
-    mould: Make, tmp_path: Path, tiny_model: Path
+    make: Make, tmp_path: Path, tiny_model: Path
 ) -> None:
-    folder = mould(tmp_path / "verse", seed=1)
+    folder = make(tmp_path / "verse", seed=1)
     tensors = load_file(folder / WEIGHTS)
     wide = {
         name: torch.zeros(t.shape[0], 512) if "_A" in name else t for name, t in tensors.items()
@@ -136,9 +125,9 @@ def test_an_adapter_of_another_model_names_what_does_not_fit(
 
 
 def test_an_adapter_with_values_that_are_no_numbers_is_refused(
-    mould: Make, tmp_path: Path, tiny_model: Path
+    make: Make, tmp_path: Path, tiny_model: Path
 ) -> None:
-    folder = mould(tmp_path / "verse", seed=1)
+    folder = make(tmp_path / "verse", seed=1)
     tensors = load_file(folder / WEIGHTS)
     next(iter(tensors.values()))[0, 0] = float("nan")
     save_file(tensors, folder / WEIGHTS)
@@ -232,9 +221,9 @@ def test_a_request_selects_its_adapter_by_name(selecting: Running, real: Running
 
 
 def test_a_server_whose_adapter_is_broken_says_so_and_ends(
-    mould: Make, tmp_path: Path, tiny_model: Path
+    make: Make, tmp_path: Path, tiny_model: Path
 ) -> None:
-    (mould(tmp_path / "verse", seed=1) / WEIGHTS).write_bytes(b"")
+    (make(tmp_path / "verse", seed=1) / WEIGHTS).write_bytes(b"")
     with (
         pytest.raises(StartupFailure, match="adapter verse"),
         running(

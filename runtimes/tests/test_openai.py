@@ -27,16 +27,25 @@ def ask(server: Running, path: str = "/v1/chat/completions", **body: Any) -> htt
     return server.client.post(path, content=json.dumps(body))
 
 
+def tells_of_the_context(error: openai.APIStatusError) -> bool:
+    """By OpenAI's code for it, or in the words of vLLM, whose code is the status."""
+    return error.code == "context_length_exceeded" or "maximum context length" in str(error)
+
+
 def model_name(server: Running) -> str:
     return client(server).models.list().data[0].id
 
 
 def test_the_served_model_is_listed(either: Running) -> None:
     (model,) = client(either).models.list().data
-    assert model.owned_by == "kaito"
-    assert client(either).models.retrieve(model.id) == model
+    assert model.owned_by in {"kaito", "vllm"}
+
+
+def test_one_model_can_be_asked_for(shared_fake: Running) -> None:
+    (model,) = client(shared_fake).models.list().data
+    assert client(shared_fake).models.retrieve(model.id) == model
     with pytest.raises(openai.NotFoundError, match="does not exist"):
-        client(either).models.retrieve("gpt-9")
+        client(shared_fake).models.retrieve("gpt-9")
 
 
 def test_a_conversation_is_answered(either: Running) -> None:
@@ -228,7 +237,7 @@ def test_pages_that_are_not_there_answer_in_the_same_shape(shared_fake: Running)
 def test_a_prompt_longer_than_the_context_is_named_so(real: Running) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client(real).completions.create(model="tiny", prompt="a b c " * 1000)
-    assert caught.value.code == "context_length_exceeded"
+    assert tells_of_the_context(caught.value)
     long: Any = [{"role": "user", "content": "a b c " * 1000}]
     with pytest.raises(openai.BadRequestError):
         client(real).chat.completions.create(model="tiny", messages=long)
@@ -237,7 +246,7 @@ def test_a_prompt_longer_than_the_context_is_named_so(real: Running) -> None:
 def test_a_streamed_request_is_refused_before_it_streams(real: Running) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client(real).completions.create(model="tiny", prompt="a b c " * 1000, stream=True)
-    assert caught.value.code == "context_length_exceeded"
+    assert tells_of_the_context(caught.value)
 
 
 def test_a_full_line_is_a_rate_limit(start: Any, script: Script) -> None:

@@ -1,11 +1,13 @@
 """What the serving program and an engine know of each other.
 
-Nothing here is about HTTP frameworks, torch or one model library, so any engine can stand behind any route.
+Nothing here is about web frameworks, torch or one model library, so any engine can stand behind any route.
 """
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import httpx2
 
 FinishReason = Literal["stop", "length"]
 
@@ -145,7 +147,14 @@ class Refused(Exception):
 
 
 class Engine(Protocol):
-    """A loaded model behind one interface."""
+    """A loaded model behind one interface.
+
+    An engine with a server of its own is asked through `upstream`: OpenAI's interface is then the engine's.
+    """
+
+    @property
+    def upstream(self) -> httpx2.AsyncClient | None:
+        """Asks the engine's own server."""
 
     async def load(self) -> ModelInfo:
         """Load the model; returns when it has answered once. Raises `StartupFailure`."""
@@ -159,6 +168,9 @@ class Engine(Protocol):
         Closing the iterator early (`contextlib.aclosing`) stops the work within one step.
         Raises `Refused`.
         """
+
+    async def exposition(self) -> str:
+        """Metrics of its own, as lines of Prometheus text."""
 
     def problems(self) -> list[str]:
         """Why the engine will never answer again, as sentences; empty while it can."""

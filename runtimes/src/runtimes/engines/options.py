@@ -1,8 +1,9 @@
 """What an engine is told, in plain values that cost nothing to import."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from runtimes.engines.adapters import Adapter
 
@@ -26,6 +27,14 @@ class LoadOptions:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """The GPUs of this node, which are all alike; memory in bytes of one of them."""
+
+    gpus: int = 0
+    gpu_memory: int = 0
+
+
+@dataclass(frozen=True)
 class EngineOptions:
     """What to load, how, and what each request may ask for; None leaves it to the model or machine."""
 
@@ -38,3 +47,11 @@ class EngineOptions:
     threads: int | None = None
     adapters: tuple[Adapter, ...] = ()
     adapter_mode: Literal["merge", "select"] = "merge"
+    machine: Machine = Machine()
+    weight_bytes: int = 0
+    gpu_memory_utilization: float = 0.84
+    nodes: int = 1
+    node_rank: int = 0
+    leader_address: str = ""
+    vllm: Mapping[str, Any] = field(default_factory=dict)
+    """vLLM's own flags, by name"""

@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 class TransformersEngine:
     """An `Engine`; `load` once, then keep `run` running."""
 
+    upstream = None
+
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
         self._model_thread = ThreadPoolExecutor(1, "model")
@@ -146,6 +148,10 @@ class TransformersEngine:
         except Exception:
             log.exception("generation failed", requests=[job.request.id for job in batch])
             _refuse(batch, Refused(500, "Generation failed"))
+
+    async def exposition(self) -> str:
+        """All that it does is counted by the routes."""
+        return ""
 
     def problems(self) -> list[str]:
         """See `Engine.problems`."""

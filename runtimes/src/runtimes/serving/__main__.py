@@ -11,7 +11,7 @@ import structlog
 
 from runtimes import log as logs
 from runtimes.failure import Exit, StartupFailure
-from runtimes.serving.bring_up import transformers_engine
+from runtimes.serving.engine_choice import engine_maker
 from runtimes.serving.server import Server, listen
 from runtimes.serving.settings import Settings
 from runtimes.serving.sources import read
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 async def run(settings: Settings, listener: socket.socket) -> None:
     """Serve until a signal: the first one begins the drain, the second ends the process at once."""
-    server = Server(settings, transformers_engine)
+    server = Server(settings, engine_maker(settings))
 
     def asked_to_end(number: signal.Signals) -> None:
         log.info("asked to end", signal=number.name, again=server.stopping)

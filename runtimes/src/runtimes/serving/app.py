@@ -4,6 +4,10 @@ While the model loads, everything but the metrics answers 503, so no probe passe
 drains, it stays alive but not ready.
 """
 
+import asyncio
+
+import httpx2
+import structlog
 from fastapi import Depends, FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse, Response
@@ -12,12 +16,18 @@ from starlette.types import ASGIApp
 from runtimes.engines.contract import Refused
 from runtimes.serving.chat import chat_routes
 from runtimes.serving.deployment import Deployment
+from runtimes.serving.engine_choice import runs_vllm
 from runtimes.serving.hardware import report
 from runtimes.serving.keys import ApiKeys
 from runtimes.serving.limits import BodyLimit
 from runtimes.serving.observe import Observe
 from runtimes.serving.openai_routes import openai_routes
+from runtimes.serving.proxy import proxy_routes
 from runtimes.serving.refusals import add_refusals
+
+ENGINE_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
 
 
 def application(deployment: Deployment) -> ASGIApp:
@@ -30,7 +40,8 @@ def application(deployment: Deployment) -> ASGIApp:
     key_file = deployment.settings.api_key_file
     guards = [Depends(ApiKeys(key_file).check)] if key_file else []
     app.include_router(chat_routes(deployment, guards))
-    app.include_router(openai_routes(deployment, guards))
+    v1 = proxy_routes if runs_vllm(deployment.settings) else openai_routes
+    app.include_router(v1(deployment, guards))
     return Observe(BodyLimit(app, deployment.settings.max_body_bytes), deployment.metrics)
 
 
@@ -68,11 +79,23 @@ def _probes(app: FastAPI, deployment: Deployment) -> None:
 
 def _metrics(app: FastAPI, deployment: Deployment) -> None:
     @app.get("/metrics", response_class=Response)
-    def metrics() -> Response:
-        return Response(
-            generate_latest(deployment.metrics.registry), media_type=CONTENT_TYPE_LATEST
-        )
+    async def metrics() -> Response:
+        ours = await asyncio.to_thread(generate_latest, deployment.metrics.registry)
+        theirs = await _of_the_engine(deployment)
+        return Response(ours + theirs.encode(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/metrics.json")
     def metrics_json() -> JSONResponse:
         return JSONResponse(report())
+
+
+async def _of_the_engine(deployment: Deployment) -> str:
+    """The engine's own metrics; ours are there without them, too."""
+    if deployment.engine is None:
+        return ""
+    try:
+        async with asyncio.timeout(ENGINE_SECONDS):
+            return await deployment.engine.exposition()
+    except (TimeoutError, httpx2.TransportError) as error:
+        log.warning("the engine gives no metrics", error=repr(error))
+        return ""

@@ -4,11 +4,10 @@ Everything slow happens on threads, so the port answers from the first second.
 """
 
 import asyncio
-import importlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,9 +17,11 @@ import structlog
 from runtimes.engines.adapters import Adapter
 from runtimes.engines.adapters import find as find_adapters
 from runtimes.engines.contract import Engine
-from runtimes.engines.options import EngineOptions, LoadOptions
+from runtimes.engines.options import EngineOptions, LoadOptions, Machine
 from runtimes.failure import Exit, StartupFailure
 from runtimes.serving.deployment import Deployment
+from runtimes.serving.engine_choice import EngineMaker
+from runtimes.serving.hardware import gpus
 from runtimes.serving.metrics import Metrics
 from runtimes.serving.settings import Settings
 from runtimes.weights import Plan, Source, Weights, find
@@ -29,16 +30,7 @@ SAMPLE_SECONDS = 1.0
 LOG_SECONDS = 5.0
 SPEED_SAMPLES = 6
 
-EngineMaker = Callable[[EngineOptions], Engine]
-
 log = structlog.get_logger(__name__)
-
-
-def transformers_engine(options: EngineOptions) -> Engine:
-    """An engine on transformers; imported here because torch alone takes seconds."""
-    module = importlib.import_module("runtimes.engines.transformers_engine")
-    engine: Engine = module.TransformersEngine(options)
-    return engine
 
 
 async def bring_up(
@@ -108,7 +100,37 @@ def engine_options(
         threads=settings.threads,
         adapters=adapters,
         adapter_mode=settings.adapter_mode,
+        machine=machine(),
+        weight_bytes=sum(file.stat().st_size for file in weights.folder.glob("*.safetensors")),
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        nodes=settings.nodes,
+        node_rank=node_rank(settings, os.environ),
+        leader_address=settings.leader_address,
+        vllm=settings.vllm,
     )
+
+
+def node_rank(settings: Settings, environment: Mapping[str, str]) -> int:
+    """Which of several nodes this is: as told, or the number that the pod's name ends with."""
+    if settings.nodes == 1:
+        return 0
+    told = (
+        settings.node_rank if settings.node_rank is not None else environment.get("POD_INDEX", "")
+    )
+    if str(told).isdecimal() and int(told) < settings.nodes:
+        return int(told)
+    raise StartupFailure(
+        Exit.SETTINGS,
+        f"which of {settings.nodes} nodes is this? set --node_rank, or POD_INDEX, which is {told!r}",
+    )
+
+
+def machine() -> Machine:
+    """The GPUs of this node."""
+    found = gpus()
+    if not found:
+        return Machine()
+    return Machine(len(found), min(gpu.memory_total or 0 for gpu in found))
 
 
 def chat_template(given: str) -> str:

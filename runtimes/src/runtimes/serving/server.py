@@ -15,8 +15,9 @@ import uvicorn
 from runtimes.engines.contract import Engine
 from runtimes.failure import Exit, StartupFailure
 from runtimes.serving.app import application
-from runtimes.serving.bring_up import EngineMaker, Progress, bring_up
+from runtimes.serving.bring_up import Progress, bring_up
 from runtimes.serving.deployment import Deployment
+from runtimes.serving.engine_choice import EngineMaker
 from runtimes.serving.settings import Settings
 
 CLOSE_SECONDS = 5

@@ -46,6 +46,16 @@ class Settings(BaseModel):
     """quantize the weights to 8 bits while loading"""
     trust_remote_code: bool = False
     """refused: code from a model's repository is never run"""
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    """what runs the model; auto: vllm where there is a GPU and vllm is installed, else transformers"""
+    vllm: dict[str, Any] = {}
+    """NAME=VALUE, once for each of vLLM's own flags, which win over all others; only for that engine"""
+    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """nodes that share one model; more than one needs vllm and --leader_address"""
+    leader_address: str = ""
+    """host name of the first of several nodes"""
+    node_rank: Annotated[int, Field(ge=0)] | None = None
+    """which of several nodes this is, from 0; default: POD_INDEX in the environment"""
     adapters_dir: Path = Path("/mnt/adapter")
     """folder whose folders are LoRA adapters, each with adapter_config.json"""
     adapter: dict[str, Strength] = {}
@@ -83,18 +93,20 @@ class Settings(BaseModel):
 
     @field_validator("adapter", mode="before")
     @classmethod
-    def _pairs(cls, value: Any) -> Any:
-        """From NAME=STRENGTH words, also joined with commas, to a mapping."""
-        if isinstance(value, str):
-            value = value.split(",")
-        if not isinstance(value, list):
-            return value
-        pairs = [word.partition("=")[::2] for word in value]
-        if wrong := [word for word, (name, _) in zip(value, pairs, strict=True) if not name]:
-            raise ValueError(f"write NAME=STRENGTH, not {wrong[0]!r}")
-        if len({name for name, _ in pairs}) < len(pairs):
-            raise ValueError("names an adapter twice")
-        return {name: strength or 1.0 for name, strength in pairs}
+    def _strengths(cls, value: Any) -> Any:
+        pairs = _pairs(value)
+        if not isinstance(pairs, dict):
+            return pairs
+        return {name: 1.0 if strength == "" else strength for name, strength in pairs.items()}
+
+    @field_validator("vllm", mode="before")
+    @classmethod
+    def _flags(cls, value: Any) -> Any:
+        pairs = _pairs(value)
+        if not isinstance(pairs, dict):
+            return pairs
+        words = {"": True, "true": True, "false": False}
+        return {name: words.get(text, text) for name, text in pairs.items()}
 
     @field_validator("trust_remote_code")
     @classmethod
@@ -112,9 +124,33 @@ class Settings(BaseModel):
             raise ValueError("load_in_4bit and load_in_8bit exclude each other: choose one")
         return self
 
+    @model_validator(mode="after")
+    def _several_nodes(self) -> Self:
+        if self.nodes > 1 and self.engine == "transformers":
+            raise ValueError("several nodes need --engine=vllm")
+        if self.nodes > 1 and not self.leader_address:
+            raise ValueError("several nodes need --leader_address")
+        if self.node_rank is not None and self.node_rank >= self.nodes:
+            raise ValueError(f"node_rank {self.node_rank} is not below nodes {self.nodes}")
+        return self
+
     @property
     def model_name(self) -> str:
         """The name that metrics, logs and listings use."""
         return (
             self.served_model_name or self.pretrained_model_name_or_path.rstrip("/").split("/")[-1]
         )
+
+
+def _pairs(value: Any) -> Any:
+    """From NAME=VALUE words, also joined with commas, to a mapping; anything else as it is."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list):
+        return value
+    pairs = [str(word).partition("=")[::2] for word in value]
+    if wrong := [word for word, (name, _) in zip(value, pairs, strict=True) if not name]:
+        raise ValueError(f"write NAME=VALUE, not {wrong[0]!r}")
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("names one twice")
+    return dict(pairs)

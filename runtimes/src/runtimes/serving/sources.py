@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, get_origin
 
+import structlog
 import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -27,6 +28,12 @@ RETIRED = {
     "proxies": "set HTTPS_PROXY in the environment",
     "resume_download": "leave it out: finished files are always kept",
 }
+
+
+# Lines that earlier files may have and that changed nothing: taken and reported, so that files go on working.
+WITHOUT_EFFECT = ("max_probe_steps", "kv_cache_cpu_memory_utilization")
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -84,6 +91,9 @@ def _file(path: Path) -> dict[str, Any]:
         raise StartupFailure(Exit.SETTINGS, f"--config_file {path}: {error}") from error
     if not isinstance(content, dict):
         raise StartupFailure(Exit.SETTINGS, f"--config_file {path}: expected name: value lines")
+    for name in WITHOUT_EFFECT:
+        if content.pop(name, None) is not None:
+            log.warning("a setting without effect", file=str(path), setting=name)
     for name in content:
         if name not in Settings.model_fields:
             raise StartupFailure(
