@@ -93,7 +93,7 @@ def test_from_the_hub_to_an_answer_to_a_drain(tiny_model: Path, tmp_path: Path) 
     ):
         wait_until(lambda: served.ready() == 503, 30)
         assert "kaito_model_download_bytes" in served.client.get("/metrics").text
-        wait_until(lambda: served.ready() == 200, 60)
+        wait_until(lambda: served.ready() == 200, 120)
         info = served.client.get("/metrics").text
         assert f'model="phi-3",quantization="none",revision="{PINNED}"' in info
 
@@ -183,7 +183,7 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
         "from fake_engine import FakeEngine, Script\n"
         "from runtimes.serving import __main__ as program\n"
         "script = Script(held_answers=True)\n"
-        "program.transformers_engine = lambda options: FakeEngine(options, script)\n"
+        "program.engine_maker = lambda settings: lambda options: FakeEngine(options, script)\n"
         "sys.exit(program.main(sys.argv[1:]))\n"
     )
     flags = (f"--pretrained_model_name_or_path={tmp_path}",)
@@ -191,7 +191,7 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
         program(tmp_path, "", *flags, start=("-c", never_answers)) as served,
         ThreadPoolExecutor(1) as pool,
     ):
-        wait_until(lambda: served.ready() == 200, 30)
+        wait_until(lambda: served.ready() == 200, 60)
         asked = pool.submit(served.client.post, "/chat", json={"prompt": "Hello"})
         wait_until(lambda: "kaito_requests_running 1.0" in served.client.get("/metrics").text)
         served.process.send_signal(signal.SIGTERM)
