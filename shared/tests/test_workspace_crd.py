@@ -305,5 +305,5 @@ async def test_kubectl_explains_the_fields(
     # The API server publishes a new kind's schema some seconds after it serves the kind.
     await eventually(lambda: "The GPU machines to use." in explained(), seconds=20.0)
     told = explained()
-    assert "How many machines; the model runs on all of them." in told
+    assert "How many machines: one copy of the model on each" in told
     assert "labelSelector\t<Object> -required-" in told

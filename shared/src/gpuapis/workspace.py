@@ -55,10 +55,12 @@ class ResourceSpec(ApiModel):
     model_config = ConfigDict(json_schema_extra=rules.RESOURCE)
 
     count: Annotated[int, Field(ge=1, le=1000)] = 1
-    """How many machines; the model runs on all of them."""
+    """How many machines: one copy of the model on each, behind one Service; or one copy spread over
+    all, where one machine is too small for it. A fine-tuning runs on one."""
     instance_type: Annotated[str, Field(max_length=64)] | None = None
     """The VM size of each machine, such as `Standard_NC24ads_A100_v4`. Left out, the cheapest known
-    size that fits the preset is chosen and recorded in `status.instanceType`."""
+    size that fits the preset is chosen and recorded in `status.instanceType`; a template needs one.
+    Where you bring nodes: their size, if the model needs more than one GPU."""
     label_selector: LabelSelector
     """Which nodes may be used. At least one label, so that no foreign node is taken by accident."""
     preferred_nodes: Annotated[tuple[Name, ...], Field(max_length=1000)] = ()
@@ -82,7 +84,7 @@ class PresetSpec(ApiModel):
     model_config = ConfigDict(json_schema_extra=rules.PRESET)
 
     name: Annotated[str, Field(max_length=128)]
-    """The preset's name, such as `phi-3-mini-128k-instruct`."""
+    """The preset's name, such as `phi-3-mini-128k-instruct`, or its id on the model hub."""
     access_mode: Literal["public", "private"] = "public"
     """`public`: weights are downloaded from the model hub. `private`: they come in your image,
     named in `presetOptions.image`."""
