@@ -904,6 +904,24 @@ async def test_what_cannot_be_served_is_said_and_nothing_is_bought(rig: Rig) -> 
     assert "finalizers" not in rig.get(Workspace.RESOURCE)["metadata"]
 
 
+async def test_a_model_from_before_is_still_looked_at_when_its_spec_cannot_be_served(
+    rig: Rig,
+) -> None:
+    await rig.serve()
+    found = rig.get(Workspace.RESOURCE)
+    found["inference"]["preset"]["name"] = "unknown"  # as after an upgrade that drops a preset
+    rig.api.put(Workspace.RESOURCE, found)
+    await rig.settle(1)
+    assert rig.conditions()["InferenceReady"] == ("True", "WorkspaceInferenceStatusSuccess")
+    assert rig.conditions()["WorkspaceReady"] == ("False", "workspaceFailed")
+
+    rig.pods_ready(0)
+    await rig.settle(1)
+    assert rig.conditions()["InferenceReady"] == ("False", "PresetUnknown")
+    assert rig.message("InferenceReady").startswith("0 of 1 pods ready")
+    assert rig.api.see(Deployment.RESOURCE, KEY) is not None
+
+
 async def test_a_claim_that_cannot_be_read_holds_the_workspace_too(rig: Rig) -> None:
     rig.create()
     await rig.settle(2)
@@ -1221,6 +1239,16 @@ async def test_a_change_of_claim_kind_takes_the_old_condition_away() -> None:
     await rig.settle(2)
     assert "MachineReady" not in rig.conditions()
     assert rig.conditions()["NodeClaimReady"] == ("Unknown", "CreateNodeClaimPending")
+
+
+async def test_nodes_of_ones_own_leave_no_condition_of_claims_behind() -> None:
+    rig = Rig(claim_api="byo")
+    lost = {"type": "MachineReady", "status": "False", "reason": "ClaimLost", "message": ""}
+    rig.create(status={"conditions": [lost]})
+    rig.make_node("a", {"apps": "phi", labels.INSTANCE_TYPE: "Standard_NC6s_v3"})
+    await rig.settle(3)
+    assert rig.conditions()["ResourceReady"][0] == "True"
+    assert "MachineReady" not in rig.conditions()
 
 
 async def test_every_object_wakes_its_workspace(rig: Rig) -> None:

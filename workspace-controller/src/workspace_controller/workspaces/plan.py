@@ -12,15 +12,12 @@ from typing import Final
 from workspace_controller.claims.wording import brief
 from workspace_controller.tuning import plan as tuning
 from workspace_controller.tuning.facts import Tuning
-from workspace_controller.workspaces import findings, reasons
+from workspace_controller.workspaces import findings, reasons, serving
 from workspace_controller.workspaces.attempts import history
 from workspace_controller.workspaces.facts import (
-    WORKLOADS,
     Action,
     AddFinalizer,
-    ApplyChild,
     Attempt,
-    Child,
     Claim,
     CreateClaims,
     DeleteClaims,
@@ -29,13 +26,11 @@ from workspace_controller.workspaces.facts import (
     Node,
     Observed,
     Plan,
-    Problem,
     ReleaseNodes,
     RemoveChild,
     RemoveFinalizer,
     Report,
     ReserveNode,
-    Scale,
     SlotRecord,
     Vet,
     VetRun,
@@ -78,12 +73,13 @@ def decide(seen: Observed) -> Plan:
     supply = _supply(seen)
     if seen.tuning is not None:
         return _tune(seen, supply, hold, seen.tuning)
-    serve = _serve(seen, supply)
-    inference = _inference(seen, supply)
+    serve = serving.serve(seen, supply.resource)
+    inference = serving.inference(seen, supply.resource)
     return Plan(
         actions=(*_vet(seen, supply.actions + serve), *hold, *supply.actions, *serve),
         report=Report(
             claims=supply.claims,
+            claims_gone=supply.claims is None,
             claim_kind=findings.kind_in_use(seen),
             resource=supply.resource,
             inference=inference,
@@ -106,6 +102,7 @@ def _tune(seen: Observed, supply: _Supply, hold: tuple[Action, ...], run: Tuning
         actions=(*vet, *hold, *supply.actions, *step.actions),
         report=Report(
             claims=supply.claims,
+            claims_gone=supply.claims is None,
             claim_kind=findings.kind_in_use(seen),
             resource=supply.resource,
             inference=step.inference,
@@ -185,7 +182,9 @@ def _refuse(seen: Observed) -> Plan:
     """Nothing is done for a spec that cannot be served, and nothing that serves is taken away."""
     assert seen.problem is not None
     bad = Finding("bad", seen.problem.reason, seen.problem.message)
-    return Plan(report=Report(resource=bad, workspace=_sum_of(bad, reasons.RESOURCE_READY)))
+    served = None if seen.tuning is not None else serving.refused(seen, bad, seen.problem)
+    whole = _sum_of(bad, reasons.RESOURCE_READY)
+    return Plan(report=Report(resource=bad, inference=served, workspace=whole))
 
 
 # ---- nodes ----
@@ -312,134 +311,7 @@ def _supply_alarm(seen: Observed, slots: Slots, rest: int) -> float | None:
     return min(alarms, default=None)
 
 
-# ---- the served model ----
-
-
-def _serve(seen: Observed, supply: _Supply) -> tuple[Action, ...]:
-    """Brings the children to what they should be, once there are nodes to run on."""
-    blocked = any(child.owner in ("foreign", "previous") for child in seen.children)
-    exists = any(_is_our_workload(child) for child in seen.children)
-    if blocked or not (exists or supply.resource.outlook == "good"):
-        return ()
-    changes = (_change(seen, supply, child) for child in seen.children)
-    return tuple(change for change in changes if change is not None)
-
-
-def _change(seen: Observed, supply: _Supply, child: Child) -> Action | None:
-    """What a child needs done; None when nothing does, or something else must happen first."""
-    if child.deleting:
-        return None  # gone soon; its end wakes us, and then it is applied anew
-    workload = child.kind in WORKLOADS
-    if not child.wanted:
-        # A workload serves on until there are nodes for the one that takes its place.
-        due = child.owner == "ours" and (not workload or supply.resource.outlook == "good")
-        return RemoveChild(child.kind, with_pods=workload) if due else None
-    if child.wanted == child.found:
-        scale = child.kind == "Deployment" and _to_be_scaled(seen, supply)
-        return Scale(seen.wanted) if scale else None
-    if not workload:
-        return ApplyChild(child.kind)
-    return _changed_workload(seen, supply, child)
-
-
-def _changed_workload(seen: Observed, supply: _Supply, child: Child) -> Action | None:
-    """A Deployment is rolled; a StatefulSet, whose pods are one, and another kind have to go."""
-    if any(_is_our_workload(other) for other in seen.children if other is not child):
-        return None  # two would want the same GPUs
-    if child.kind == "StatefulSet" and child.owner == "ours":
-        lacks_nodes = seen.serving.asked < seen.wanted and supply.resource.outlook != "good"
-        return None if lacks_nodes else RemoveChild(child.kind, with_pods=True)
-    return ApplyChild(child.kind)
-
-
-def _is_our_workload(child: Child) -> bool:
-    return child.kind in WORKLOADS and child.owner == "ours"
-
-
-def _to_be_scaled(seen: Observed, supply: _Supply) -> bool:
-    """Down at once, so that nodes can go; up when the nodes are there, so that no pod waits."""
-    if seen.serving.asked > seen.wanted:
-        return True
-    return seen.serving.asked < seen.wanted and supply.resource.outlook == "good"
-
-
-def _inference(seen: Observed, supply: _Supply) -> Finding:
-    ours = [child for child in seen.children if _is_our_workload(child)]
-    if (taken := _names_taken(seen)) is not None:
-        return taken
-    if not ours:
-        return _not_begun(seen, supply)
-    if seen.awaits is not None:
-        return _held_up(seen, supply, seen.awaits)
-    return _being_changed(seen, ours) or _pods(seen, supply)
-
-
-def _names_taken(seen: Observed) -> Finding | None:
-    """Whose objects have the names of ours."""
-    for child in seen.children:
-        if child.owner == "foreign":
-            return Finding(
-                "bad",
-                reasons.NAME_TAKEN,
-                f"a {child.title} exists and is not ours. Delete it, or delete this Workspace and "
-                "give it another name.",
-            )
-        if child.owner == "previous":
-            return Finding(
-                "pending",
-                reasons.INFERENCE_PENDING,
-                f"waiting until the {child.title} of an earlier Workspace of this name is gone",
-            )
-    return None
-
-
-def _being_changed(seen: Observed, ours: list[Child]) -> Finding | None:
-    """What does not yet answer to the spec."""
-    leaving = [child.kind for child in ours if not child.wanted]
-    if leaving:
-        message = f"the {leaving[0]} ends, and what replaces it comes when its pods are gone"
-        return Finding("pending", reasons.INFERENCE_PENDING, message)
-    behind = [child.kind for child in seen.children if child.wanted and child.wanted != child.found]
-    if behind:
-        message = f"the {' and the '.join(behind)} is being brought up to date"
-        return Finding("pending", reasons.INFERENCE_PENDING, message)
-    return None
-
-
-def _not_begun(seen: Observed, supply: _Supply) -> Finding:
-    if seen.awaits is not None:
-        awaits = seen.awaits
-        return Finding("pending" if awaits.passing else "bad", awaits.reason, awaits.message)
-    if supply.resource.outlook != "good":
-        return Finding("pending", reasons.INFERENCE_PENDING, "waits for ResourceReady")
-    kind = next(c.kind for c in seen.children if c.kind in WORKLOADS and c.wanted)
-    return Finding("pending", reasons.INFERENCE_PENDING, f"the {kind} is being created")
-
-
-def _held_up(seen: Observed, supply: _Supply, awaits: Problem) -> Finding:
-    """What serves goes on from what it was built from; what is missing is said all the same."""
-    found = _pods(seen, supply)
-    reason = found.reason if found.outlook == "good" else awaits.reason
-    return Finding(
-        found.outlook, reason, f"{found.message}. No edit takes effect: {awaits.message}"
-    )
-
-
-def _pods(seen: Observed, supply: _Supply) -> Finding:
-    serving = seen.serving
-    ready = min(serving.ready, serving.updated, seen.wanted)
-    count = f"{ready} of {seen.wanted} pods ready"
-    if serving.current and serving.asked == seen.wanted and ready >= seen.wanted:
-        return Finding("good", reasons.INFERENCE_SUCCESS, count)
-    # That a pod finds no node is news only where its node is there.
-    awaited = {reasons.UNSCHEDULABLE} if supply.resource.outlook != "good" else set()
-    for trouble in seen.pods:
-        if trouble.reason not in awaited:
-            return Finding("bad", trouble.reason, f"{count}. {trouble.message}")
-    if serving.refusal:
-        return Finding("bad", reasons.PODS_REFUSED, f"{count}. {serving.refusal}")
-    loading = f". {seen.loading}" if seen.loading else ""
-    return Finding("pending", reasons.INFERENCE_PENDING, count + loading)
+# ---- the whole ----
 
 
 def _whole(seen: Observed, resource: Finding, inference: Finding) -> Finding:
