@@ -832,6 +832,24 @@ RECORDS: dict[str, tuple[Observed, SlotRecord]] = {
         seen(claims=(claim(verdict="broken", since=ago(hours=1)),)),
         record(failures=1, lost_at=NOW),
     ),
+    "a-dropped-claim-that-a-cache-still-shows-is-counted-once": (
+        seen(
+            claims=(claim(verdict="broken", since=ago(hours=1)),),
+            records=(record(failures=1, lost_at=ago(seconds=1)),),
+        ),
+        record(failures=1, lost_at=ago(seconds=1)),
+    ),
+    "what-the-slot-lost-before-is-no-loss-of-its-next-claim": (
+        seen(
+            claims=(claim(attempt=1, verdict="broken", since=ago(hours=1)),),
+            records=(record(failures=1, lost_at=ago(minutes=9)),),
+        ),
+        record(attempt=1, failures=2, lost_at=NOW),
+    ),
+    "a-node-that-never-joined-is-remembered-as-such": (
+        seen(claims=(claim(phase="joining", since=ago(minutes=20)),)),
+        replace(record(failures=1, lost_at=NOW), reason="NodeNeverJoined"),
+    ),
     "what-awaits-something-remembers-its-failures": (
         seen(awaits=MISSING, records=(record(failures=2, lost_at=ago(minutes=1)),)),
         record(failures=2, lost_at=ago(minutes=1)),

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from controlkit.errors import Blocked, Stale
+from controlkit.errors import Stale
 from controlkit.kube.client import KubeClient
-from controlkit.kube.objects import Key, KubeObject, metadata_only
+from controlkit.kube.objects import Key
 from gpuapis.core import ConfigMap, Job
 from gpuapis.workspace import Workspace
 from workspace_controller.caches import Caches
@@ -18,10 +18,9 @@ from workspace_controller.manifests.model import ModelSource
 from workspace_controller.manifests.training_config import TEMPLATES, config_copy, method_of
 from workspace_controller.manifests.tuning_job import Run, tuning_job
 from workspace_controller.rules.training_config import KEY
-from workspace_controller.workspaces import reasons
-from workspace_controller.workspaces.children import owner_of
 from workspace_controller.workspaces.facts import StartRun, VetRun
 from workspace_controller.workspaces.holding import Hold
+from workspace_controller.workspaces.strangers import refuse_strangers
 from workspace_controller.workspaces.target import Target
 from workspace_controller.workspaces.vetting import Vetting
 
@@ -58,7 +57,7 @@ class RunWriter:
         Raises:
             ControlError: what the API server said.
         """
-        await self._refuse_strangers(Job, workspace, workspace.key)
+        await refuse_strangers(self.client, Job, workspace, workspace.key)
         if action.copy_defaults:
             await self._copy_defaults(workspace, action.run)
         manifest = self._job(workspace, target, action.run, action.output)
@@ -72,7 +71,13 @@ class RunWriter:
         Raises:
             ControlError: what the API server said.
         """
-        await self.client.delete(Job.RESOURCE, workspace.key, propagation="Foreground")
+        seen = self.caches.jobs.get(workspace.key)
+        await self.client.delete(
+            Job.RESOURCE,
+            workspace.key,
+            uid=seen.metadata.uid if seen is not None else None,
+            propagation="Foreground",
+        )
         log.info("child removed", kind="Job")
 
     def _job(
@@ -90,18 +95,5 @@ class RunWriter:
             raise Stale("DefaultsGone", f"ConfigMap {template} has gone since it was seen")
         copy = config_copy(workspace, run, found.data[KEY])
         key = Key(workspace.key.namespace, copy["metadata"]["name"])
-        await self._refuse_strangers(ConfigMap, workspace, key)
+        await refuse_strangers(self.client, ConfigMap, workspace, key)
         await self.client.apply(ConfigMap.RESOURCE, copy, force=True)
-
-    async def _refuse_strangers(
-        self, view: type[KubeObject], workspace: Workspace, key: Key
-    ) -> None:
-        """Applying would merge our fields into an object that somebody else made."""
-        found = await self.client.get(metadata_only(view.RESOURCE), key)
-        if found is not None and owner_of(found, workspace) != "ours":
-            raise Blocked(
-                reasons.NAME_TAKEN,
-                f"a {view.RESOURCE.kind} {key} exists and is not ours. Delete it, or delete this "
-                "Workspace and give it another name.",
-                retry_after=60.0,
-            )

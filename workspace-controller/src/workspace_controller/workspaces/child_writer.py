@@ -8,17 +8,15 @@ from typing import assert_never
 
 import structlog
 
-from controlkit.errors import Blocked
 from controlkit.kube.client import KubeClient
-from controlkit.kube.objects import Key, KubeObject
 from gpuapis.core import Deployment
 from gpuapis.workspace import Workspace
 from workspace_controller.caches import Caches
 from workspace_controller.manifests.model import Model, ModelSource
-from workspace_controller.workspaces import reasons
-from workspace_controller.workspaces.children import TYPES, owner_of
+from workspace_controller.workspaces.children import TYPES
 from workspace_controller.workspaces.facts import ApplyChild, RemoveChild, Scale, Vet
 from workspace_controller.workspaces.holding import Hold
+from workspace_controller.workspaces.strangers import refuse_strangers
 from workspace_controller.workspaces.vetting import Vetting
 
 log = structlog.get_logger(__name__)
@@ -61,7 +59,7 @@ class ChildWriter:
     async def _vet(self, workspace: Workspace, model: Model) -> None:
         """Everything that would happen to the workload, short of storing it."""
         child = TYPES[model.kind]
-        await self._refuse_strangers(child.view, workspace, child.key(workspace))
+        await refuse_strangers(self.client, child.view, workspace, child.key(workspace))
         manifest = child.manifest(workspace, model, self.source)
         await self.client.apply(child.view.RESOURCE, manifest, force=True, dry_run=True)
         self.vetting.accept(workspace, child.digest(workspace, model))
@@ -70,31 +68,20 @@ class ChildWriter:
         child = TYPES[action.kind]
         key, cache = child.key(workspace), child.cache(self.caches)
         if cache.get(key) is None:
-            await self._refuse_strangers(child.view, workspace, key)
+            await refuse_strangers(self.client, child.view, workspace, key)
         manifest = child.manifest(workspace, model, self.source)
         written = await self.client.apply(child.view.RESOURCE, manifest, force=True)
         self.hold(workspace.key, cache, key, written.resource_version)
         log.info("child applied", kind=action.kind)
 
-    async def _refuse_strangers(
-        self, view: type[KubeObject], workspace: Workspace, key: Key
-    ) -> None:
-        """Applying would merge our fields into an object that somebody else made."""
-        found = await self.client.get(view, key)
-        if found is not None and owner_of(found, workspace) != "ours":
-            kind = view.RESOURCE.kind
-            raise Blocked(
-                reasons.NAME_TAKEN,
-                f"a {kind} {key} exists and is not ours. Delete it, or delete this Workspace and "
-                "give it another name.",
-                retry_after=60.0,
-            )
-
     async def _remove(self, workspace: Workspace, action: RemoveChild) -> None:
         child = TYPES[action.kind]
+        key = child.key(workspace)
+        seen = child.cache(self.caches).get(key)
         await self.client.delete(
             child.view.RESOURCE,
-            child.key(workspace),
+            key,
+            uid=seen.metadata.uid if seen is not None else None,
             propagation="Foreground" if action.with_pods else "Background",
         )
         log.info("child removed", kind=action.kind)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from workspace_controller.claims.wording import told
+from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.facts import Claim, ClaimPhase, Observed, Order, SlotRecord
 
 BROKEN_GRACE: Final = timedelta(minutes=10)
@@ -134,12 +135,13 @@ def _keep(seen: Observed, slot: int, claim: Claim, record: SlotRecord | None) ->
     """Decides for a slot that has a claim: keep it, or drop it because it has failed."""
     clean = SlotRecord(slot, claim.name, claim.attempt)
     held = replace(record, claim=claim.name, attempt=claim.attempt) if record else clean
+    if record is not None and record.claim != claim.name:
+        held = replace(held, lost_at=None)
     age = seen.now - claim.since
     held = _with_failure(held, claim)
     limit = _replaced_at(claim, seen.deadlines.join)
     if limit is not None and seen.now >= limit:
-        lost = replace(held, failures=held.failures + 1, lost_at=seen.now, failing=False)
-        return Slot(slot, lost, claim=claim, drop=True)
+        return Slot(slot, _lost(held, claim, seen.now), claim=claim, drop=True)
 
     look_again = None if limit is None else (limit - seen.now).total_seconds()
     if claim.phase == "ready" and held.ordinal > 1:
@@ -147,6 +149,16 @@ def _keep(seen: Observed, slot: int, claim: Claim, record: SlotRecord | None) ->
             return Slot(slot, clean, claim=claim)
         look_again = (HEALTHY_AFTER - age).total_seconds()
     return Slot(slot, replace(held, lost_at=None), claim=claim, look_again=look_again)
+
+
+def _lost(record: SlotRecord, claim: Claim, now: datetime) -> SlotRecord:
+    """The record of a claim that is given up; a cache may show it for a while after, as it was."""
+    record = replace(record, failing=False)
+    if record.lost_at is not None:
+        return record
+    if claim.verdict == "progress":
+        record = replace(record, reason=reasons.NODE_NEVER_JOINED, message="")
+    return replace(record, failures=record.failures + 1, lost_at=now)
 
 
 def _with_failure(record: SlotRecord, claim: Claim) -> SlotRecord:
