@@ -126,7 +126,8 @@ async def test_a_run_ends_in_a_result_without_a_node(
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"), [(2, "TuningConfigUnusable"), (3, "TuningDataUnusable")]
+    ("code", "reason"),
+    [(2, "TuningConfigUnusable"), (3, "TuningDataUnusable"), (4, "TuningOutOfMemory")],
 )
 async def test_what_cannot_go_better_fails_the_run_at_once(
     controller: ControllerProcess, bench: Bench, code: int, reason: str
@@ -146,7 +147,9 @@ async def test_a_failure_that_may_go_better_is_tried_again_on_the_same_node(
     controller: ControllerProcess, bench: Bench
 ) -> None:
     key = await tune(bench, "tune")
-    await kubelet_says(bench, await the_pod(bench, key), "Failed", 4, words(error="it is full"))
+    await kubelet_says(
+        bench, await the_pod(bench, key), "Failed", 1, words(error="the hub is down")
+    )
 
     async def told() -> bool:
         found = await bench.workspace(key)
@@ -154,7 +157,7 @@ async def test_a_failure_that_may_go_better_is_tried_again_on_the_same_node(
 
     await bench.eventually(told, "the first failure is told")
     found = await bench.condition(key, "InferenceReady", "False", "TuningPending")
-    assert "it is full" in found.message
+    assert "the hub is down" in found.message
     assert len(await bench.claims(key)) == 1
     assert await bench.events(key, "Warning") == []
 
@@ -211,6 +214,24 @@ async def test_a_mended_config_runs_again_what_has_failed(
     assert (await bench.workspace(key)).status.state == "Pending"
 
 
+async def test_a_run_with_a_volume_runs_again(controller: ControllerProcess, bench: Bench) -> None:
+    """The next Job is judged by the API server, which lets no Job become another."""
+    mine = {"persistentVolumeClaim": {"claimName": "mine"}}
+    key = await tune(bench, "tune", input={"volumeSource": mine})
+    first = await the_pod(bench, key)
+    await kubelet_says(bench, first, "Succeeded", 0, words())
+    await released(bench, key)
+    other = {"input": {"volumeSource": {"persistentVolumeClaim": {"claimName": "other"}}}}
+    await bench.client.merge_patch(Workspace.RESOURCE, key, {"tuning": other})
+
+    async def another() -> bool:
+        live = [pod for pod in await pods(bench, key) if pod.metadata.uid != first.metadata.uid]
+        return len(live) == 1
+
+    await bench.eventually(another, "a pod of another run")
+    assert await bench.events(key, "Warning") == []
+
+
 async def test_a_volume_that_the_api_server_refuses_costs_no_node(
     controller: ControllerProcess, bench: Bench
 ) -> None:
@@ -250,7 +271,7 @@ async def test_progress_reaches_the_status_through_the_api_server(
 ) -> None:
     """With the controller's own rights, from a server that stands for a training."""
     key = await tune(bench, "tune")
-    await the_pod(bench, key)
+    idle = await the_pod(bench, key)  # whose place the Job gives to the one that runs
     (port,) = free_ports(1)
     server = ThreadingHTTPServer((host_address(), port), Training)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -261,7 +282,7 @@ async def test_progress_reaches_the_status_through_the_api_server(
                 {"name": "tune", "image": "example.com/x", "ports": [{"containerPort": port}]}
             ],
         }
-        marks = {labels.WORKSPACE: "tune"}
+        marks = idle.metadata.labels
         metadata = {"name": "stand-in", "namespace": key.namespace, "labels": marks}
         await bench.client.create(Pod.RESOURCE, {"metadata": metadata, "spec": spec})
         ips = {"podIP": host_address(), "podIPs": [{"ip": host_address()}]}
