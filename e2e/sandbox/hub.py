@@ -2,7 +2,7 @@
 
 Pods of the sandbox download from it as they would from the real hub: revisions, listings, ETags, ranges and
 refusals have the real shapes. It never claims more than it has: the log, a header of every answer and the
-model card say which model stands in for all.
+model card say which model stands in for all. With `--dataset` one file stands in for those of all datasets.
 """
 
 import argparse
@@ -29,6 +29,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 MODEL_ID = r"(?P<model>[\w][\w.-]*(?:/[\w][\w.-]*)?)"
 INFO_PATH = re.compile(rf"{MODEL_ID}(?:/revision/(?P<revision>[^/]+))?")
 TREE_PATH = re.compile(rf"{MODEL_ID}/tree/(?P<revision>[^/]+)(?:/(?P<folder>.+))?")
+DATASET_PATH = re.compile(
+    r"datasets/(?P<dataset>[\w][\w.-]*/[\w][\w.-]*)/resolve/(?P<revision>[^/]+)/(?P<file>.+)"
+)
 FILE_PATH = re.compile(rf"{MODEL_ID}/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 STAND_IN = "X-Sandbox-Model"
@@ -108,9 +111,9 @@ def _stored(path: Path) -> StoredFile:
     return StoredFile(path, path.stat().st_size, digest, large)
 
 
-def application(folder: Folder, *, token: str = "") -> ASGIApp:
-    """The hub as an ASGI application; with a `token` every model is gated and needs it as bearer."""
-    hub = _Hub(folder)
+def application(folder: Folder, *, token: str = "", dataset: Path | None = None) -> ASGIApp:
+    """The hub as an ASGI application; with a `token` everything is gated and needs it as bearer."""
+    hub = _Hub(folder, dataset)
     app = Starlette(
         routes=[
             Route("/", hub.front_page),
@@ -122,8 +125,9 @@ def application(folder: Folder, *, token: str = "") -> ASGIApp:
 
 
 class _Hub:
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, dataset: Path | None) -> None:
         self._folder = folder
+        self._dataset = dataset
 
     async def front_page(self, request: Request) -> Response:
         del request
@@ -140,6 +144,8 @@ class _Hub:
         return _refusal(404, "RepoNotFound", f"no such model: {rest}")
 
     async def file(self, request: Request) -> Response:
+        if asked := DATASET_PATH.fullmatch(request.path_params["rest"]):
+            return self._rows(asked["dataset"], asked["file"])
         found = FILE_PATH.fullmatch(request.path_params["rest"])
         if found is None:
             return _refusal(404, "RepoNotFound", f"no such page: {request.url.path}")
@@ -158,6 +164,14 @@ class _Hub:
             media_type="application/octet-stream",
             headers={"ETag": f'"{file.digest}"', "X-Repo-Commit": commit},
         )
+
+    def _rows(self, dataset: str, file: str) -> Response:
+        if self._dataset is None:
+            return _refusal(
+                404, "RepoNotFound", f"no such dataset: {dataset}; there is no --dataset"
+            )
+        log.info("dataset %s: sending %s in place of %s", dataset, self._dataset.name, file)
+        return FileResponse(self._dataset, media_type="application/octet-stream")
 
     def _info(self, model: str, revision: str, request: Request) -> Response:
         commit = self._folder.resolve(revision)
@@ -238,10 +252,20 @@ def _refusal(
 
 def build_model(folder: Path, python: str) -> None:
     """Make the tiny model with the runtimes' own builder, unless the folder holds one already."""
-    if (folder / "config.json").is_file():
-        return
-    log.info("making the tiny random model in %s", folder)
-    command = [python, "-m", "runtimes.tiny", str(folder)]
+    if not (folder / "config.json").is_file():
+        log.info("making the tiny random model in %s", folder)
+        _build(python, "runtimes.tiny", folder)
+
+
+def build_dataset(file: Path, python: str) -> None:
+    """Make the tiny dataset with the runtimes' own builder, unless the file is there already."""
+    if not file.is_file():
+        log.info("making the tiny dataset %s", file)
+        _build(python, "runtimes.tiny_chats", file)
+
+
+def _build(python: str, module: str, out: Path) -> None:
+    command = [python, "-m", module, str(out)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
@@ -251,7 +275,7 @@ def build_model(folder: Path, python: str) -> None:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise HubError(
-            f"--build-with {python}: making the model failed: {reason} "
+            f"--build-with {python}: `-m {module}` failed: {reason} "
             "(is it the Python of runtimes/.venv?)"
         )
 
@@ -264,6 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if flags.build_with:
             build_model(flags.folder, flags.build_with)
+            if flags.dataset:
+                build_dataset(flags.dataset, flags.build_with)
         folder = Folder.read(flags.folder)
         token = flags.token_file.read_text().strip() if flags.token_file else ""
         listener = _listen(flags.host, flags.port)
@@ -275,7 +301,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.info("every model id is answered with the tiny random model in %s", folder.path)
         log.info("model hub ready at http://%s:%d (commit %s)", host, port, folder.commit)
         config = uvicorn.Config(
-            application(folder, token=token), log_config=None, access_log=False, lifespan="off"
+            application(folder, token=token, dataset=flags.dataset),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
         )
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after its own end
             uvicorn.Server(config).run(sockets=[listener])
@@ -304,7 +333,13 @@ def _parser() -> argparse.ArgumentParser:
         "--build-with",
         metavar="PYTHON",
         help="a Python that has the runtimes (runtimes/.venv/bin/python): makes the tiny model "
-        "in --folder first, if it is not there yet",
+        "in --folder and the --dataset first, if they are not there yet",
+    )
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        metavar="FILE",
+        help="answers every file of every dataset, such as /datasets/ORG/NAME/resolve/main/FILE",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8090, help="0: any (default: %(default)s)")

@@ -1,12 +1,13 @@
-"""What the scenarios share: a list of the traces that a sandbox could leave on this host."""
+"""What the scenarios share: a sandbox of level 2, and a list of what it could leave on this host."""
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from sandbox.commands import Sandbox
 from sandbox.nodes.kubelet import cgroups
 
 MARK = "/run/gpu-workspaces.level2"
@@ -15,10 +16,25 @@ POD_ADDRESSES = "10.244."
 Traces = dict[str, set[str]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def host_traces() -> Callable[[Path], Traces]:
     """A function that lists what a sandbox of level 2 in a folder leaves on its host."""
     return _traces
+
+
+@pytest.fixture(scope="module")
+def level2(
+    tmp_path_factory: pytest.TempPathFactory, host_traces: Callable[[Path], Traces]
+) -> Iterator[Sandbox]:
+    """A sandbox of level 2; after the module it is taken down and nothing of it is left."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("sandbox"))
+    before = host_traces(sandbox.folder)
+    try:
+        sandbox.verb("up", "--level=2", "--speed=50")
+        yield sandbox
+    finally:
+        sandbox.verb("down")
+    assert host_traces(sandbox.folder) == before
 
 
 def _traces(folder: Path) -> Traces:

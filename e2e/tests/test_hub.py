@@ -108,6 +108,21 @@ def test_a_cut_download_can_go_on_where_it_ended(endpoint: str) -> None:
     assert rest.content == WEIGHTS[1000:]
 
 
+def test_one_file_stands_in_for_those_of_all_datasets(folder: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.parquet"
+    rows.write_bytes(b"PAR1")
+    path = "/datasets/someone/chats/resolve/main/data/train-00000.parquet?download=true"
+    with running_hub(folder, f"--dataset={rows}") as url:
+        assert httpx.get(url + path).content == b"PAR1"
+        assert httpx.get(f"{url}/datasets/a/b/c").status_code == 404
+
+
+def test_a_hub_without_a_dataset_says_so(endpoint: str) -> None:
+    answer = httpx.get(f"{endpoint}/datasets/a/b/resolve/main/c.parquet")
+    assert answer.status_code == 404
+    assert "there is no --dataset" in answer.json()["error"]
+
+
 def test_every_answer_says_which_model_stands_in(endpoint: str) -> None:
     for path in ("/", "/api/models/a/b", "/a/b/resolve/main/config.json", "/api/models/a/b/c/d"):
         assert httpx.get(endpoint + path).headers["x-sandbox-model"] == "tiny random phi-3"
@@ -158,21 +173,26 @@ def test_a_folder_without_a_model_is_refused_with_the_remedy(tmp_path: Path) -> 
 def test_a_builder_that_is_not_the_runtimes_python_is_named(tmp_path: Path) -> None:
     ended = run_hub("--folder", str(tmp_path), "--build-with", sys.executable)
     assert ended.returncode == 2
-    assert f"--build-with {sys.executable}: making the model failed" in ended.stderr
+    assert f"--build-with {sys.executable}: `-m runtimes.tiny` failed" in ended.stderr
     assert "runtimes/.venv" in ended.stderr
 
 
 def test_the_builder_runs_once(tmp_path: Path) -> None:
     builder = tmp_path / "python"
     builder.write_text(
-        '#!/bin/sh\n[ "$1 $2" = "-m runtimes.tiny" ] && echo built >> "$3/config.json"\n'
+        "#!/bin/sh\n"
+        '[ "$1 $2" = "-m runtimes.tiny" ] && echo built >> "$3/config.json"\n'
+        '[ "$1 $2" = "-m runtimes.tiny_chats" ] && echo built >> "$3"\n'
+        "exit 0\n"
     )
     builder.chmod(0o755)
     folder = tmp_path / "model"
     folder.mkdir()
     for _ in range(2):
         hub.build_model(folder, os.fspath(builder))
+        hub.build_dataset(tmp_path / "rows", os.fspath(builder))
     assert (folder / "config.json").read_text() == "built\n"
+    assert (tmp_path / "rows").read_text() == "built\n"
 
 
 def test_a_taken_port_is_named(folder: Path, endpoint: str) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, FalconConfig, FalconForCausalLM
 
-from runtimes import tiny
+from runtimes import tiny, tiny_chats
+from runtimes.tuning.formats import Format, sniff
 
 FILES = {
     "README.md",
@@ -32,6 +33,21 @@ def test_it_is_small_readable_by_all_and_says_that_it_knows_nothing(tiny_model: 
     assert sum(path.stat().st_size for path in tiny_model.iterdir()) < 1_700_000
     assert all(path.stat().st_mode & 0o004 for path in tiny_model.iterdir())
     assert "not** a trained model" in (tiny_model / "README.md").read_text()
+
+
+def test_two_datasets_are_the_same_to_the_byte(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        assert tiny_chats.main([str(tmp_path / name)]) == 0
+    assert sniff(tmp_path / "one") is Format.PARQUET
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+def test_a_dataset_in_a_missing_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        tiny_chats.main([str(tmp_path / "no" / "rows.parquet")])
+    assert "cannot write" in capsys.readouterr().err
 
 
 def test_phi3_loads_natively_with_a_head_size_that_vllm_accepts(tiny_model: Path) -> None:

@@ -136,6 +136,12 @@ def test_local_addresses_have_to_be_allowed(url: str, server: Server, tmp_path: 
     assert server.asked == {}
 
 
+def test_metadata_services_are_never_allowed(tmp_path: Path) -> None:
+    failure = refused("http://169.254.169.254/latest", tmp_path, LOCAL)
+    assert failure.code == Exit.DATA
+    assert "metadata service" in failure.message
+
+
 def test_a_name_that_resolves_to_a_local_address(url: str, server: Server, tmp_path: Path) -> None:
     named = url.replace("127.0.0.1", "localhost")
     assert "belongs to the machine" in refused(f"{named}/x", tmp_path, Limits(1 << 20)).message

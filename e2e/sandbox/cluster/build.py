@@ -6,7 +6,7 @@ Each part is written down as it starts and is ready before the next one begins.
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox.cluster import azure, controllers, kwok, models
+from sandbox.cluster import azure, controllers, kwok, models, registry
 from sandbox.cluster.charts import PROVISIONER, WORKSPACE
 from sandbox.cluster.ground import Ground
 from sandbox.cluster.progress import Progress
@@ -68,13 +68,15 @@ async def _populate_with_processes(ground: Ground, progress: Progress) -> None:
 
 
 async def _populate_with_pods(ground: Ground, progress: Progress) -> None:
-    """Level 2: real nodes; pods reach the emulator and the hub at this host's address."""
+    """Level 2: real nodes; pods reach the emulator, the hub and the registry at this host."""
     address = ground.host_address
-    emulator_port, hub_port = free_ports(2)
+    emulator_port, hub_port, registry_port = free_ports(3)
     with progress.step("real nodes"):
         await Level2(ground.folder, ground.plane, say=ground.say).start(record=ground.record)
     with progress.step("model hub"):
         hub = await models.start(ground, host=address, port=hub_port)
+    with progress.step("registry"):
+        images = await registry.start(ground, host=address, port=registry_port)
     with progress.step("emulated AKS"):
         aks = await azure.start(ground, host=address, port=emulator_port)
     with progress.step("charts and controllers"):
@@ -87,7 +89,10 @@ async def _populate_with_pods(ground: Ground, progress: Progress) -> None:
         await ground.helm.install(
             WORKSPACE,
             controllers.workspace_values(
-                ground.settings, replicas=ground.replicas("workspace-controller"), hub=hub
+                ground.settings,
+                replicas=ground.replicas("workspace-controller"),
+                hub=hub,
+                registries=(images,),
             ),
         )
 

@@ -5,7 +5,7 @@ nothing more: a variable or a permission that a chart forgets fails here as it w
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +32,10 @@ class Ports:
     provisioner_health: int
 
 
-def workspace_values(settings: Settings, *, replicas: int, hub: str) -> dict[str, object]:
-    """The values of the workspace chart for this sandbox."""
+def workspace_values(
+    settings: Settings, *, replicas: int, hub: str, registries: Sequence[str] = ()
+) -> dict[str, object]:
+    """The values of the workspace chart for this sandbox; its `registries` speak plain HTTP."""
     provisioner: dict[str, object] = {"claimApi": settings.claim_api}
     if settings.node_class:
         parts = zip(("group", "kind", "name"), settings.node_class.split("/"), strict=True)
@@ -44,6 +46,7 @@ def workspace_values(settings: Settings, *, replicas: int, hub: str) -> dict[str
         "presetRegistryName": REGISTRY,
         "runtimeImageTag": IMAGE_TAG,
         "modelHub": {"endpoint": hub},
+        "insecureRegistries": list(registries),
         "nodeProvisioner": provisioner,
         "allowPrivateDataUrls": True,  # data is served on the host's own addresses
         "nvidiaDevicePlugin": {"enabled": False},  # the nodes' driver advertises their GPUs

@@ -1,4 +1,4 @@
-"""Starts the model hub from which the pods of the sandbox download their weights."""
+"""Starts the model hub from which the pods of the sandbox download weights and datasets."""
 
 import sys
 
@@ -9,7 +9,7 @@ from sandbox.errors import SandboxError
 from sandbox.processes import clean_environment
 
 BUILD_SECONDS = 240.0
-"""The first start makes the tiny model; later ones find it in the cache."""
+"""The first start makes the tiny model and dataset; later ones find it in the cache."""
 
 
 def ensure_runtime() -> None:
@@ -27,6 +27,7 @@ async def start(ground: Ground, *, host: str, port: int) -> str:
     command = (
         *(sys.executable, "-m", "sandbox.hub"),
         f"--folder={tools.cache_folder() / 'tiny-model'}",
+        f"--dataset={tools.cache_folder() / 'tiny-chats.parquet'}",
         f"--build-with={RUNTIME_PYTHON}",
         f"--host={host}",
         f"--port={port}",

@@ -109,6 +109,7 @@ def _controller(
         settings.runtime_image_tag,
         settings.hub,
         settings.insecure_registries,
+        settings.private_data_urls,
     )
     sources = SourceReader(client, caches.workspaces, knowledge.catalog, CLOCK.now)
     vetting = Vetting()

@@ -23,7 +23,11 @@ EXAMPLES = Path(__file__).resolve().parents[3] / "examples/fine-tuning"
 TODAY = date(2026, 11, 24)
 SOURCE = ModelSource("registry.example.com/gpu", "0.1.0")
 LOCAL = ModelSource(
-    "registry.example.com/gpu", "0.1.0", "http://hub.example.com", ("registry.example.com:5000",)
+    "registry.example.com/gpu",
+    "0.1.0",
+    "http://hub.example.com",
+    ("registry.example.com:5000",),
+    private_data=True,
 )
 RUN = Run("0123456789abcdef", "/mnt/results", 1)
 PHI = catalog().find("phi-3-mini-128k-instruct")
@@ -130,6 +134,15 @@ def test_the_urls_keep_their_order() -> None:
         "--data_url=https://example.com/b.json",
         "--data_url=https://example.com/a.json",
     ]
+
+
+def test_what_admission_lets_through_the_pod_may_fetch() -> None:
+    allowed, refused = (
+        job(source)["spec"]["template"]["spec"]["containers"][0]["args"]
+        for source in (LOCAL, SOURCE)
+    )
+    assert "--allow_local_addresses" in allowed
+    assert "--allow_local_addresses" not in refused
 
 
 def test_a_run_is_named_by_what_was_asked_for() -> None:

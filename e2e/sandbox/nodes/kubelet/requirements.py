@@ -32,6 +32,7 @@ PACKAGES = (
     Package("buildah", "buildah"),
     Package("containerd", "containerd"),
     Package("containernetworking-plugins", str(CNI_PLUGIN)),
+    Package("docker-registry", "docker-registry"),
     Package("mmdebstrap", "mmdebstrap"),
     Package("mount", "mount"),
     Package("nftables", "nft"),

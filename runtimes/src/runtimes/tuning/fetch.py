@@ -27,7 +27,10 @@ MAX_REDIRECTS = 5
 TIMEOUT = httpx2.Timeout(30.0, read=60.0)
 # Cloud platforms answer machines at these with what only the machine may know.
 PLATFORM_ADDRESSES = frozenset(
-    map(ipaddress.ip_address, ("168.63.129.16", "100.100.100.200", "fd00:ec2::254"))
+    map(
+        ipaddress.ip_address,
+        ("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254"),
+    )
 )
 _CHUNK = 1 << 20
 _DIGEST = re.compile(r"sha256=([0-9a-fA-F]{64})")
@@ -180,11 +183,13 @@ def _check_address(url: str, text: str, limits: Limits) -> None:
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
+    if address in PLATFORM_ADDRESSES:
+        raise _refused(url, f"at {address} the cloud's metadata service answers, and holds no data")
     if is_forbidden(address) and not limits.allow_local_addresses:
         raise _refused(
             url,
-            f"{address} belongs to the machine or its platform; "
-            "if the data is really there, set --allow_local_addresses",
+            f"{address} belongs to the machine or its platform; if the data is really there, set "
+            "--allow_local_addresses (in a Workspace's pod: the chart's allowPrivateDataUrls)",
         )
 
 

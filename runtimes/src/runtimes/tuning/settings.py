@@ -69,7 +69,7 @@ class Settings(BaseModel):
     max_data_bytes: Annotated[int, Field(ge=1)] = 50 * GIB
     """most bytes that all --data_url may have together"""
     allow_local_addresses: bool = False
-    """fetch also from loopback and link-local addresses, where cloud platforms keep secrets"""
+    """fetch also from loopback and link-local addresses, a cloud's metadata service apart"""
     output_dir: str = ""
     """folder for checkpoints and the adapter; default: the config's, or /mnt/output"""
     output_image: str = ""

@@ -52,3 +52,5 @@ class ModelSource:
     """Address of the model hub; "" for the runtime's default."""
     insecure_registries: tuple[str, ...] = ()
     """Registries, as host:port, that adapters may be pulled from over plain HTTP."""
+    private_data: bool = False
+    """Whether training data may come from private addresses, the machine's own included."""

@@ -195,6 +195,8 @@ def _arguments(workspace: Workspace, preset: Preset, run: Run, source: ModelSour
         flags.append(("hub_token_file", HUB_FILE))
     words = [(name, f"--{name}={value}") for name, value in flags]
     words += [("allow_remote_files", "--allow_remote_files")] if public else []
+    if tuning.input.urls and source.private_data:
+        words.append(("allow_local_addresses", "--allow_local_addresses"))
     return [word for _, word in sorted(words, key=lambda each: each[0])]
 
 
