@@ -19,6 +19,8 @@ from runtimes.engines.vllm import cluster, translate
 from runtimes.engines.vllm.command import command, flags, parallel
 from runtimes.engines.vllm.lora_files import prepare
 from runtimes.failure import StartupFailure
+from runtimes.serving.engine_choice import engine_maker, transformers_engine
+from runtimes.serving.settings import Settings
 
 GIB = 2**30
 
@@ -37,6 +39,13 @@ def test_the_server_is_told_model_name_and_socket() -> None:
     assert "--served-model-name tiny" in said
     assert "--max-model-len 4096" in said
     assert "--no-enable-log-requests" in said
+
+
+def test_a_gpu_gives_the_longest_context_that_fits_unless_one_is_asked_for() -> None:
+    gpu = Machine(1, 16 * GIB)
+    assert "--max-model-len auto" in words(options(machine=gpu))
+    assert "--max-model-len 4096" in words(options(machine=gpu, max_model_len=4096))
+    assert "--max-model-len" not in words(options())
 
 
 @pytest.mark.parametrize(
@@ -186,6 +195,18 @@ def test_what_vllm_refuses_is_told_in_our_words(
 def test_an_answer_that_breaks_off_is_no_answer() -> None:
     with pytest.raises(Refused):
         translate.Answer(1).finish()
+
+
+def test_an_image_without_vllm_says_so_before_it_downloads_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    for asked in ({"engine": "vllm"}, {"nodes": 2, "leader_address": "first", "node_rank": 0}):
+        with pytest.raises(
+            StartupFailure, match="this image does not have: name the image's GPU build"
+        ):
+            engine_maker(Settings.model_validate(asked))
+    assert engine_maker(Settings()) is transformers_engine
 
 
 def test_nodes_join_the_first_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

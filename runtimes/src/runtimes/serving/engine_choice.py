@@ -6,9 +6,14 @@ from collections.abc import Callable
 
 from runtimes.engines.contract import Engine
 from runtimes.engines.options import EngineOptions
+from runtimes.failure import Exit, StartupFailure
 from runtimes.serving.hardware import gpus
 from runtimes.serving.settings import Settings
 
+NO_VLLM = (
+    "the model is to run on vllm, which this image does not have: name the image's GPU build (target serve-gpu), "
+    "by runtimeImageTag of the chart or the annotation kaito.sh/upgrade-to-version"
+)
 EngineMaker = Callable[[EngineOptions], Engine]
 
 
@@ -22,8 +27,16 @@ def runs_vllm(settings: Settings) -> bool:
 
 
 def engine_maker(settings: Settings) -> EngineMaker:
-    """What makes the engine of this server."""
-    return vllm_engine if runs_vllm(settings) else transformers_engine
+    """What makes the engine of this server.
+
+    Raises:
+        StartupFailure: it is vLLM, and this image has none; told before weights are downloaded.
+    """
+    if not runs_vllm(settings):
+        return transformers_engine
+    if importlib.util.find_spec("vllm") is None:
+        raise StartupFailure(Exit.SETTINGS, NO_VLLM)
+    return vllm_engine
 
 
 def transformers_engine(options: EngineOptions) -> Engine:

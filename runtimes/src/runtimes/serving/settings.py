@@ -65,7 +65,7 @@ class Settings(BaseModel):
     chat_template: str = ""
     """Jinja chat template, as a file or inline; default: the model's own"""
     max_model_len: Annotated[int, Field(ge=16)] | None = None
-    """longest prompt and answer together, in tokens; default: the model's own"""
+    """longest prompt and answer together, in tokens; default: the model's own, or with vLLM what of it fits"""
     max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
     """most tokens that one answer may have"""
     max_queue: Annotated[int, Field(ge=1, le=10_000)] = 64

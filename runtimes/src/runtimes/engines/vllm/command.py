@@ -29,8 +29,9 @@ def command(
         "--no-enable-log-requests",
         *("--uvicorn-log-level", "error"),
     ]
-    if options.max_model_len:
-        words += ["--max-model-len", str(options.max_model_len)]
+    if options.max_model_len or options.machine.gpus:
+        # Of itself vLLM refuses to start where the model's whole context does not fit beside its weights.
+        words += ["--max-model-len", str(options.max_model_len or "auto")]
     if options.loading.chat_template:
         words += ["--chat-template", options.loading.chat_template]
     if options.loading.load_in_4bit:
