@@ -144,7 +144,7 @@ def test_lora_from_a_url_to_an_adapter_that_changes_the_model(
         assert code == Exit.REGISTRY, lines[-1]
         word = first.word()
         assert (word["phase"], word["reason"], word["digest"]) == ("Failed", "PushFailed", None)
-        assert "the next try only pushes it" in word["error"]
+        assert "another try only pushes it" in word["error"]
         assert (word["step"], word["total"]) == (2, 2)
         assert word["eval_loss"] is not None
         assert "s3cret" not in json.dumps(lines)

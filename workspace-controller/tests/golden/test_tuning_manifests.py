@@ -109,7 +109,11 @@ def test_what_cannot_go_better_is_not_tried_again() -> None:
     spec = job()["spec"]
     ignore, fail = spec["podFailurePolicy"]["rules"]
     assert ignore["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
-    assert fail["onExitCodes"] == {"containerName": "tune", "operator": "In", "values": [2, 3, 4]}
+    assert fail["onExitCodes"] == {
+        "containerName": "tune",
+        "operator": "In",
+        "values": [2, 3, 4, 5],
+    }
     assert spec["backoffLimit"] == 2
     assert "ttlSecondsAfterFinished" not in spec
 

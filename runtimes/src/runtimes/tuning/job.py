@@ -183,7 +183,7 @@ def _push(job: Job, image: Reference, status: Status, report: dict[str, Any]) ->
             results.files(job.output), image, access, annotations=annotations, epoch=epoch
         )
     except Failure as failure:
-        kept = f"; the adapter is in {job.output}, and the next try only pushes it"
+        kept = f"; while the adapter is in {job.output}, another try only pushes it"
         raise Failure(Exit.REGISTRY, f"{failure.message}{kept}", "PushFailed") from failure
     status.image = str(image)
     status.digest = pushed.partition("@")[2]

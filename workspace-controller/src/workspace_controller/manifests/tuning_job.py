@@ -35,6 +35,8 @@ PULLER: Final = "data-puller"
 EXIT_CONFIG: Final = 2
 EXIT_DATA: Final = 3
 EXIT_GPU_MEMORY: Final = 4
+EXIT_PUSH: Final = 5
+"""A push is tried again by the runtime itself; another pod would have to train anew first."""
 CHECKPOINT_SECONDS: Final = 180
 """A pod that is told to go finishes its step and saves a checkpoint first."""
 
@@ -96,7 +98,7 @@ def _failure_rules(workspace: Workspace) -> list[dict[str, Any]]:
     final = {
         "containerName": workspace.metadata.name,
         "operator": "In",
-        "values": [EXIT_CONFIG, EXIT_DATA, EXIT_GPU_MEMORY],
+        "values": [EXIT_CONFIG, EXIT_DATA, EXIT_GPU_MEMORY, EXIT_PUSH],
     }
     disrupted = {"type": "DisruptionTarget", "status": "True"}
     return [
