@@ -391,6 +391,22 @@ async def test_a_config_that_may_not_be_read_is_said_and_keeps_no_node(rig: Rig)
     assert "cannot be read: may not get configmaps" in rig.message("InferenceReady")
 
 
+async def test_a_node_that_waits_for_a_config_is_said_to_be_paid_for(rig: Rig) -> None:
+    mine = Key("team", "mine")
+    rig.configure(DEFAULTS, mine)
+    rig.create(config="mine")
+    await rig.settle(2)
+    rig.api.remove(ConfigMap.RESOURCE, mine)
+    rig.provision()
+    await rig.settle()
+    assert rig.see(Job.RESOURCE, KEY) is None
+    assert rig.conditions()["ResourceReady"][0] == "False"
+    assert rig.message("ResourceReady").startswith("its node is kept, and paid for, until")
+    rig.configure(DEFAULTS, mine)
+    await rig.settle()
+    assert rig.see(Job.RESOURCE, KEY) is not None
+
+
 async def test_what_was_heard_of_the_run_before_is_not_told_of_the_next(rig: Rig) -> None:
     await rig.begin()
     rig.heard.said[KEY] = Progress(step=500)

@@ -96,12 +96,16 @@ def _job(seen: Observed) -> Child:
 def _stopped(seen: Observed, reason: str, message: str) -> Plan:
     """No node is paid for while nothing can run on it."""
     idle = not seen.claims and not seen.reserved
-    waits = f"no node is asked for before this is mended: {message}"
+    waits = (
+        f"no node is asked for before this is mended: {message}"
+        if idle
+        else f"its node is kept, and paid for, until this is mended: {message}"
+    )
     bad = Finding("bad", reason, message)
     return Plan(
         report=Report(
             workspace=_whole(bad),
-            resource=Finding("pending", reasons.RESOURCE_PENDING, waits) if idle else None,
+            resource=Finding("pending", reasons.RESOURCE_PENDING, waits),
             inference=bad,
             started=Finding("pending", reasons.JOB_PENDING, message),
             state="Pending",
