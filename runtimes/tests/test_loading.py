@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, FalconConfig, FalconForCausalLM
 
 from runtimes.engines.contract import Finished, Generation, Sampling
-from runtimes.engines.loading import choose_dtype, context_length, load
+from runtimes.engines.loading import choose_dtype, context_length, load, serving_dtype
 from runtimes.engines.options import EngineOptions, LoadOptions
 from runtimes.engines.transformers_engine import TransformersEngine
 from runtimes.failure import Exit, StartupFailure
@@ -141,6 +141,22 @@ def test_auto_takes_the_stored_type_where_the_cpu_is_quick_with_it(
 def test_auto_takes_the_stored_type_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_dtype("auto", SimpleNamespace(dtype=torch.float16)) == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("asked", "native", "expected"),
+    [
+        ("auto", True, torch.bfloat16),
+        ("auto", False, torch.float16),
+        ("bfloat16", False, torch.bfloat16),
+    ],
+)
+def test_a_gpu_serves_in_a_type_that_it_need_not_emulate(
+    monkeypatch: pytest.MonkeyPatch, asked: str, native: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: native)
+    assert serving_dtype(asked, SimpleNamespace(dtype=torch.bfloat16)) == expected
 
 
 def test_the_context_is_the_shorter_of_model_and_tokenizer() -> None:

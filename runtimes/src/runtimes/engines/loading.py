@@ -55,7 +55,7 @@ def load(folder: Path, options: LoadOptions) -> Loaded:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
-            dtype=choose_dtype(options.torch_dtype, config),
+            dtype=serving_dtype(options.torch_dtype, config),
             device_map=_device_map(options.device_map),
             quantization_config=_quantization(options),
             use_safetensors=True,
@@ -95,6 +95,18 @@ def choose_dtype(name: str, config: Any) -> torch.dtype:
         return stored
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
     return torch.bfloat16 if wide and stored == torch.bfloat16 else torch.float32
+
+
+def serving_dtype(name: str, config: Any) -> torch.dtype:
+    """The type to serve in: as `choose_dtype`, but `auto` is never one that the GPU has to emulate.
+
+    A GPU older than Ampere computes bfloat16 many times slower than float16; vLLM chooses the same.
+    """
+    chosen = choose_dtype(name, config)
+    if name != "auto" or chosen != torch.bfloat16 or not torch.cuda.is_available():
+        return chosen
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return chosen if native else torch.float16
 
 
 def context_length(config: Any, tokenizer: Any) -> int:

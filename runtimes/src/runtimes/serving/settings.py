@@ -33,7 +33,7 @@ class Settings(BaseModel):
     pipeline: Literal["text-generation", "conversational"] = "text-generation"
     """what /chat asks for when a request has neither prompt nor messages; both always work"""
     torch_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """type of the weights in memory; auto: as stored, but float32 on a CPU without AVX-512"""
+    """type of the weights in memory; auto: as stored, but float32 on a CPU without AVX-512, float16 on a GPU without bfloat16"""
     device_map: Annotated[
         str, Field(pattern=r"^(auto|balanced|balanced_low_0|sequential|cpu|cuda(:\d+)?)$")
     ] = "auto"

@@ -53,9 +53,10 @@ No preset runs code from its model's repository, whatever it is named."""
 def _serving(catalog: Catalog, skus: SkuTable) -> str:
     return f"""\
 CHOSEN SIZE is what is taken where `resource.instanceType` is left out: the cheapest size in service on which vLLM
-serves the model in its own number format, by the list price of {skus.prices_as_of}. GPUS are those that the pod asks for,
+serves the model in a number format that the GPU computes, by the list price of {skus.prices_as_of}. GPUS are those that the pod asks for,
 ROOM FOR TOKENS is what then fits into the KV cache, of one request or of many. A model with SPREAD may run over
-several nodes, if one is too small and `resource.count` is large enough.
+several nodes, if one is too small and `resource.count` is large enough. ENGINES says what can serve it: where that is
+vllm alone, and for every model that is spread, the runtime image has to be its [GPU build](model-images.md).
 
 {serving_table(catalog.presets, skus, skus.compiled).markdown()}"""
 
