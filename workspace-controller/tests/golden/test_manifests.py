@@ -22,7 +22,7 @@ from workspace_controller.manifests.workload import workload, workload_digest
 from workspace_controller.presets.catalog import catalog
 from workspace_controller.rules.check import findings
 from workspace_controller.skus.table import sku_table
-from workspace_controller.workspaces.target import Knowledge
+from workspace_controller.workspaces.target import Knowledge, Target, resolve
 
 FOLDER = Path(__file__).parent
 SOURCE = ModelSource("registry.example.com/gpu", "0.1.0")
@@ -328,7 +328,10 @@ def test_every_example_is_admitted(path: Path) -> None:
     documents = [each for each in yaml.safe_load_all(path.read_text()) if each]
     examples = [each for each in documents if each["kind"] == Workspace.RESOURCE.kind]
     assert examples
-    for example in examples:
+    for example in map(Workspace.model_validate, examples):
         knowledge = Knowledge(catalog(), sku_table("azure"))
-        found = findings(Workspace.model_validate(example), knowledge, date(2026, 11, 24))
-        assert found == []
+        assert findings(example, knowledge, date(2026, 11, 24)) == []
+        target = resolve(example, knowledge, date(2026, 11, 24))
+        assert isinstance(target, Target)
+        # Who copies one that the default image cannot serve is told so at its head.
+        assert (target.engine == "vllm") == ("Needs the GPU build" in path.read_text())
