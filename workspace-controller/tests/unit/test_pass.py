@@ -580,7 +580,8 @@ async def test_what_holds_up_the_end_is_said(rig: Rig, kept: bool) -> None:
         with pytest.raises(Blocked):
             await rig.reconcile(failures)
     assert rig.conditions()["WorkspaceDeleting"] == ("True", "Forbidden")
-    assert rig.conditions()["WorkspaceReady"] == ("False", "workspaceDeleted")
+    for kind in ("ResourceReady", "InferenceReady", "WorkspaceReady"):
+        assert rig.conditions()[kind] == ("False", "workspaceDeleted")
     warnings = [said for said in rig.told.said if said[0] == "Warning"]
     assert warnings == [("Warning", "Forbidden", "may not delete deployments")]
 

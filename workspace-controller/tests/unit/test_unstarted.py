@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from controlkit.errors import Blocked
+from controlkit.errors import Blocked, ControlError, Transient
 from controlkit_testing import MemoryApi
 from gpuapis.core import Event, Pod
 from workspace_controller.workspaces.unstarted import EventReader
@@ -93,6 +93,13 @@ async def test_events_are_asked_for_once_in_half_a_minute(asked: Asked) -> None:
     assert len(asked.api.calls) == 2
 
 
-async def test_without_the_right_to_read_events_nothing_is_added(asked: Asked) -> None:
-    asked.api.fault = lambda verb, path: Blocked("Forbidden", "may not list events")
+@pytest.mark.parametrize(
+    "error",
+    [Blocked("Forbidden", "may not list events"), Transient("Timeout", "had no answer")],
+    ids=["forbidden", "timeout"],
+)
+async def test_events_that_cannot_be_read_add_nothing_and_stop_nothing(
+    asked: Asked, error: ControlError
+) -> None:
+    asked.api.fault = lambda verb, path: error
     assert (await asked.reader.explain([pod(31)])).troubles == ()

@@ -157,7 +157,9 @@ def in_the_dark(workspace: Workspace, error: ControlError) -> Report:
     if workspace.deleting:
         ending = Finding("pending", reasons.DELETED, "the Workspace is being deleted")
         held_up = Finding("bad", error.reason, error.message)
-        return Report(workspace=ending, deleting=held_up, unseen=True)
+        return Report(
+            workspace=ending, resource=ending, inference=ending, deleting=held_up, unseen=True
+        )
     said = (
         f"how this Workspace does could not be seen, and nothing is done for it: {error.message}. "
         "What serves goes on serving."

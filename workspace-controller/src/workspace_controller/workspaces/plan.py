@@ -166,8 +166,9 @@ def _wait_for_claims(seen: Observed) -> Plan:
 
 
 def _ending(end: Finding) -> Report:
-    whole = Finding("pending", reasons.DELETED, "the Workspace is being deleted")
-    return Report(workspace=whole, deleting=end)
+    """Nothing of what is being taken away may be called ready, however long that takes."""
+    gone = Finding("pending", reasons.DELETED, "the Workspace is being deleted")
+    return Report(workspace=gone, resource=gone, inference=gone, deleting=end)
 
 
 def _remove_children(seen: Observed) -> tuple[Action, ...]:

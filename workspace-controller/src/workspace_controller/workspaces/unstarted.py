@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from controlkit.errors import Blocked
+from controlkit.errors import Blocked, Transient
 from controlkit.kube.client import KubeClient
 from gpuapis.core import Event, Pod
 from workspace_controller.workspaces import reasons
@@ -47,11 +47,7 @@ class EventReader:
         self._heard: dict[str, tuple[datetime, PodTrouble | None]] = {}
 
     async def explain(self, pods: Iterable[Pod]) -> Unstarted:
-        """What the Events of the pods say that have been starting for long.
-
-        Raises:
-            ControlError: the API server cannot be asked.
-        """
+        """What the Events of the pods say that have been starting for long."""
         starting = [pod for pod in pods if _is_starting(pod)]
         if not starting:
             return Unstarted()
@@ -80,8 +76,8 @@ class EventReader:
                 namespace=pod.metadata.namespace,
                 field_selector=f"involvedObject.uid={pod.metadata.uid},type=Warning",
             )
-        except Blocked:
-            return None  # without the right to read Events there is nothing to add
+        except (Blocked, Transient):
+            return None  # there is nothing to add, and what else is to be done does not wait
         telling = [event for event in found.items if event.reason in TELLING]
         # An Event that is told again is written again, so the highest version is the latest.
         latest = max(telling, key=lambda event: int(event.metadata.resource_version), default=None)
