@@ -79,18 +79,12 @@ class Observer:
         """All that is known of a Workspace now."""
         now = self.now()
         target = resolve(workspace, self.knowledge, now.date())
-        claims: list[AnyClaim] = self.caches.claims_of(str(workspace.key))
-        live = workspace.deleting and not claims
-        if live:
-            claims = await self._live_claims(workspace)
+        claims, live = await self._claims(workspace)
         reserved = self.caches.nodes.by_index(RESERVED, workspace.metadata.uid)
         pods = self.caches.pods.by_index(OWNER, str(workspace.key))
         unstarted = await self.events.explain(pods)
         served = target if isinstance(target, Target) else None
-        asked = served if workspace.inference is not None and not workspace.deleting else None
-        sources = await self.sources.find(workspace) if asked else Sources()
-        model = self._model(workspace, served, sources) if served and workspace.inference else None
-        awaits = sources.missing or self._untuned(workspace, model, sources)
+        model, sources, awaits = await self._wish(workspace, served)
         children = all_children(self.caches, workspace, model, frozen=awaits is not None)
         seen = Observed(
             now=now,
@@ -124,6 +118,16 @@ class Observer:
         if workspace.tuning is not None:
             seen = await self._with_run(workspace, seen, pods)
         return Sight(seen, served, model, _particulars(workspace, seen, pods, served))
+
+    async def _wish(
+        self, workspace: Workspace, target: Target | None
+    ) -> tuple[Model | None, Sources, Problem | None]:
+        """What is to be served, what that was made of, and what of it is not there yet."""
+        if target is None or workspace.inference is None:
+            return None, Sources(), None
+        sources = Sources() if workspace.deleting else await self.sources.find(workspace)
+        model = self._model(workspace, target, sources)
+        return model, sources, sources.missing or self._untuned(workspace, model, sources)
 
     async def _with_run(self, workspace: Workspace, seen: Observed, pods: list[Pod]) -> Observed:
         """What is seen of a tuning Workspace: it has a run in place of a served model."""
@@ -209,6 +213,13 @@ class Observer:
             ),
         )
         return next((kind for kind, usable in kinds if usable), None)
+
+    async def _claims(self, workspace: Workspace) -> tuple[list[AnyClaim], bool]:
+        """The claims, and whether the API server was asked: before the end, no cache will do."""
+        cached: list[AnyClaim] = self.caches.claims_of(str(workspace.key))
+        if cached or not workspace.deleting:
+            return cached, False
+        return await self._live_claims(workspace), True
 
     async def _live_claims(self, workspace: Workspace) -> list[AnyClaim]:
         """The claims that the API server has.
