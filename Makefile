@@ -28,8 +28,8 @@ SEED ?= 1
 
 ##@ Start here
 
-demo: setup setup-runtimes ## One Workspace becomes a served model, on this machine, before your eyes
-	@$(SANDBOX) demo $(if $(LEVEL),--level $(LEVEL))
+demo: setup setup-runtimes ## One Workspace becomes a served model, before your eyes; then it is fine-tuned [LEVEL=1|2 ACTS=1|2]
+	@$(SANDBOX) demo $(if $(LEVEL),--level $(LEVEL)) $(if $(ACTS),--acts $(ACTS))
 
 test: setup setup-runtimes ## All unit tests, and the integration tests on a real etcd and kube-apiserver
 	$(RUN) pytest -n 2 --dist loadfile

@@ -19,8 +19,9 @@ from sandbox.demo.phases import PHASES
 class Display(AbstractContextManager["Display"]):
     """Draws the progress of one Workspace."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, phases: tuple[str, ...] = PHASES) -> None:
         self._console = console
+        self.phases = phases
         self._live = Live(console=console, refresh_per_second=8) if console.is_terminal else None
         self._lines = 0
 
@@ -42,24 +43,24 @@ class Display(AbstractContextManager["Display"]):
         """Draw the finished steps, the running one and what the Workspace says meanwhile.
 
         Args:
-            durations: seconds of each finished step, in the order of PHASES.
+            durations: seconds of each finished step, in the order of `phases`.
             running: seconds since the step now running began.
             note: one line of explanation under the table.
         """
         if self._live:
-            self._live.update(_table(durations, running, note))
+            self._live.update(_table(self.phases, durations, running, note))
             return
         for index in range(self._lines, len(durations)):
-            self._console.print(f"  {PHASES[index]:<16} {durations[index]:6.1f} s")
+            self._console.print(f"  {self.phases[index]:<16} {durations[index]:6.1f} s")
         self._lines = len(durations)
 
 
-def _table(durations: Sequence[float], running: float, note: str) -> Table:
-    total = sum(durations) + (running if len(durations) < len(PHASES) else 0.0)
+def _table(phases: tuple[str, ...], durations: Sequence[float], running: float, note: str) -> Table:
+    total = sum(durations) + (running if len(durations) < len(phases) else 0.0)
     table = Table(box=None, caption=note, caption_justify="left", padding=(0, 2))
     table.add_column("step")
     table.add_column("time", justify="right")
-    for index, name in enumerate(PHASES):
+    for index, name in enumerate(phases):
         if index < len(durations):
             table.add_row(f"[green]{name}[/]", f"{durations[index]:.1f} s")
         elif index == len(durations):

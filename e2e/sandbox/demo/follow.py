@@ -14,7 +14,7 @@ from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
 from sandbox.demo.display import Display
-from sandbox.demo.phases import PHASES, Claim, Seen, explanation, reached
+from sandbox.demo.phases import Claim, Seen, explanation, failed, reached
 from sandbox.errors import SandboxError
 
 POLL_SECONDS = 0.25
@@ -61,11 +61,13 @@ async def until_ready(
             durations.append(now - step_began)
             step_began = now
         display.show(durations, now - step_began, explanation(seen))
-        if len(durations) == len(PHASES):
+        if len(durations) == len(display.phases):
             return seen, durations
+        if failed(seen):
+            raise DemoError(f"the run has failed: {explanation(seen)}")
         if now - began > seconds:
             raise DemoError(
-                f"not ready after {seconds:.0f} s, stuck before '{PHASES[len(durations)]}': "
+                f"not ready after {seconds:.0f} s, stuck before '{display.phases[len(durations)]}': "
                 f"{explanation(seen)}"
             )
         await asyncio.sleep(POLL_SECONDS)

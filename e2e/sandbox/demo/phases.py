@@ -10,7 +10,7 @@ from gpuapis import labels
 from gpuapis.core import Node, Pod
 from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
-from gpuapis.workspace import Workspace
+from gpuapis.workspace import TuningStatus, Workspace
 
 Claim = Machine | NodeClaim
 
@@ -23,6 +23,7 @@ PHASES = (
     "model loaded",
     "ready",
 )
+TUNING_PHASES = (*PHASES[:5], "trained", "pushed")
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,26 @@ class Seen:
 
 
 def reached(seen: Seen) -> int:
-    """How many of PHASES are complete, from the first on."""
+    """How many of PHASES, or TUNING_PHASES, are complete, from the first on."""
+    tuning = None if seen.workspace is None else seen.workspace.status.tuning
+    if tuning is not None and tuning.result == "Succeeded":
+        return len(TUNING_PHASES)  # and its node may be gone
     tests = (
         bool(seen.claims),
         any(_pool_accepted(claim) for claim in seen.claims),
         bool(seen.nodes),
         any(node.allocatable(labels.GPU_RESOURCE) > 0 for node in seen.nodes),
         any(_container_runs(pod) for pod in seen.pods),
-        any(pod.ready for pod in seen.pods),
+        _trained(tuning) if tuning is not None else any(pod.ready for pod in seen.pods),
         seen.workspace is not None and condition(seen.workspace, "WorkspaceReady") == "True",
     )
     return next((index for index, done in enumerate(tests) if not done), len(tests))
+
+
+def failed(seen: Seen) -> bool:
+    """Whether a tuning run has failed for good."""
+    tuning = None if seen.workspace is None else seen.workspace.status.tuning
+    return tuning is not None and tuning.result == "Failed"
 
 
 def condition(workspace: Workspace, kind: str) -> str:
@@ -58,12 +68,19 @@ def explanation(seen: Seen) -> str:
     """What the Workspace itself says about why it is not ready, in one line."""
     if seen.workspace is None:
         return "the Workspace does not exist"
+    tuning = seen.workspace.status.tuning
+    if tuning is not None and tuning.result is None and tuning.step is not None:
+        return f"step {tuning.step} of {tuning.total_steps}, loss {tuning.loss}"
     said = [
         f"{c.type}={c.status} ({c.reason}): {c.message}"
         for c in seen.workspace.status.conditions
         if c.status != "True" and c.message
     ]
     return "; ".join(said) or "no condition explains itself yet"
+
+
+def _trained(tuning: TuningStatus) -> bool:
+    return tuning.step is not None and tuning.step == tuning.total_steps
 
 
 def _pool_accepted(claim: Claim) -> bool:

@@ -1,10 +1,11 @@
-"""The demo from curtain to curtain: up, apply, follow, ask, delete, down.
+"""The demo from curtain to curtain: up, apply, follow, ask, fine-tune, delete, down.
 
 Invariant: however it ends, by success, failure or Ctrl-C, the sandbox that it brought up is taken
 down again; one that was there before is left alone and the demo refuses to start.
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -20,16 +21,16 @@ from controlkit.kube.client import KubeClient
 from controlkit.kube.objects import Key
 from sandbox.aks.client import ControlClient
 from sandbox.cluster.state import State
+from sandbox.demo import tuning
 from sandbox.demo.display import Display
 from sandbox.demo.follow import DemoError, until_gone, until_ready
-from sandbox.demo.phases import Seen
+from sandbox.demo.shell import chat, service_address, shown
 
 EXAMPLE = Path("examples/inference/kaito_workspace_phi_3.yaml")
 PROMPT = "Tell me what a Workspace is"
 SPEED = 20
 READY_SECONDS = 600.0
 GONE_SECONDS = 180.0
-COMMAND_SECONDS = 200.0
 HONESTY = (
     "The model is a tiny one with random weights (1.6 MB), so its answer is noise; the server, "
     "the download, the pod and the path to it are real. There is no GPU and no Azure here: "
@@ -45,11 +46,13 @@ class Stage:
         repository: the checkout.
         folder: the sandbox's folder.
         level: 1 for processes, 2 for real nodes.
+        acts: 2 with fine-tuning, which needs level 2.
     """
 
     repository: Path
     folder: Path
     level: int
+    acts: int = 1
 
     def environment(self) -> dict[str, str]:
         """The environment that `. .sandbox/env` would give a shell."""
@@ -80,50 +83,50 @@ async def play(stage: Stage, console: Console) -> None:
 async def _life(
     stage: Stage, console: Console, client: KubeClient, environment: Mapping[str, str]
 ) -> None:
+    key = await _serve(stage, console, client, environment)
+    made = [key]
+    if stage.acts > 1:
+        state = State.load(stage.folder)
+        assert state is not None
+        made += await tuning.play(console, client, environment, state.endpoints, base=key)
+    console.print(f"[dim]{HONESTY}[/]")
+
+    console.rule("all is deleted")
+    names = [each.name for each in made]
+    await shown(console, environment, "kubectl", "delete", "workspace", *names, "--timeout=180s")
+    seconds = 0.0
+    for each in made:
+        seconds += await until_gone(client, each, seconds=GONE_SECONDS)
+    await _no_pool_left(environment)
+    console.print(
+        f"Workspaces, Machines, agent pools and nodes are gone (checked {seconds:.1f} s later)"
+    )
+
+
+async def _serve(
+    stage: Stage, console: Console, client: KubeClient, environment: Mapping[str, str]
+) -> Key:
     manifest = yaml.safe_load((stage.repository / EXAMPLE).read_text())
     key = Key(manifest["metadata"].get("namespace", "default"), manifest["metadata"]["name"])
 
     console.rule("a person applies one object")
-    await _shown(console, environment, "kubectl", "apply", "-f", str(EXAMPLE))
+    await shown(console, environment, "kubectl", "apply", "-f", str(EXAMPLE))
     with Display(console) as display:
         seen, durations = await until_ready(client, key, display, seconds=READY_SECONDS)
     console.print(f"[bold]a model is served {sum(durations):.1f} s after `kubectl apply`[/]")
 
     console.rule("what kubectl says")
-    await _shown(console, environment, "kubectl", "get", "workspace", key.name)
-    await _shown(console, environment, "kubectl", "get", "service", key.name)
-    await _ask(stage, console, environment, key, seen)
+    await shown(console, environment, "kubectl", "get", "workspace", key.name)
+    await shown(console, environment, "kubectl", "get", "service", key.name)
 
-    console.rule("the Workspace is deleted")
-    await _shown(console, environment, "kubectl", "delete", "workspace", key.name, "--timeout=180s")
-    seconds = await until_gone(client, key, seconds=GONE_SECONDS)
-    await _no_pool_left(environment)
-    console.print(
-        f"Workspace, Machine, agent pool and node are gone (checked {seconds:.1f} s later)"
-    )
-
-
-async def _ask(
-    stage: Stage, console: Console, environment: Mapping[str, str], key: Key, seen: Seen
-) -> None:
-    """Send the prompt to the Service; at level 1, where no host routes ClusterIPs, to the pod."""
     console.rule("the model answers")
     if stage.level == 2:
-        address = await _output(
-            environment,
-            *("kubectl", "get", "service", key.name, "-o", "jsonpath={.spec.clusterIP}"),
-        )
-    else:
+        address = await service_address(environment, key.name)
+    else:  # where no host routes ClusterIPs
         address = f"{next(pod.status.pod_ip for pod in seen.pods if pod.ready)}:5000"
         console.print("level 1 routes no ClusterIP, so the pod itself is asked")
-    await _shown(
-        console,
-        environment,
-        *("curl", "--silent", "--show-error", "--fail", "--max-time", "60"),
-        *("-X", "POST", f"http://{address}/chat"),
-        *("-H", "Content-Type: application/json", "-d", f'{{"prompt":"{PROMPT}"}}'),
-    )
-    console.print(f"[dim]{HONESTY}[/]")
+    await chat(console, environment, address, body=json.dumps({"prompt": PROMPT}))
+    return key
 
 
 async def _no_pool_left(environment: Mapping[str, str]) -> None:
@@ -181,41 +184,3 @@ async def _verb(verb: str, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "sandbox", verb, *arguments), start_new_session=True
     )
-
-
-async def _shown(console: Console, environment: Mapping[str, str], *command: str) -> None:
-    """Run a command the way a person would, with the command itself on show."""
-    console.print(f"[bold cyan]$ {_typed(command)}[/]", highlight=False, soft_wrap=True)
-    output = await _output(environment, *command, warnings=True)
-    console.print(output.rstrip(), highlight=False, markup=False, soft_wrap=True)
-
-
-async def _output(environment: Mapping[str, str], *command: str, warnings: bool = False) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(COMMAND_SECONDS):
-            out, err = await process.communicate()
-    except TimeoutError as error:
-        process.kill()
-        raise DemoError(
-            f"`{_typed(command)}` did not end within {COMMAND_SECONDS:.0f} s"
-        ) from error
-    if process.returncode:
-        detail = (err or out).decode().strip()
-        raise DemoError(f"`{_typed(command)}` failed: {detail}")
-    return (err + out if warnings else out).decode()
-
-
-def _typed(command: tuple[str, ...]) -> str:
-    """A command as a person would type it, without the options that only keep a script safe."""
-    safe = {"--silent", "--show-error", "--fail"}
-    words = [word for word in command if word not in safe]
-    if "--max-time" in words:
-        at = words.index("--max-time")
-        del words[at : at + 2]
-    return " ".join(f"'{w}'" if any(c in w for c in ' {"') else w for w in words)

@@ -8,7 +8,7 @@ from gpuapis import labels
 from gpuapis.core import Node, Pod
 from gpuapis.machine import Machine
 from gpuapis.workspace import Workspace
-from sandbox.demo.phases import PHASES, Seen, explanation, reached
+from sandbox.demo.phases import PHASES, TUNING_PHASES, Seen, explanation, failed, reached
 
 
 def workspace(status: str = "False") -> Workspace:
@@ -19,6 +19,13 @@ def workspace(status: str = "False") -> Workspace:
             "resource": {"labelSelector": {}},
             "status": {"conditions": [condition]},
         }
+    )
+
+
+def run(**tuning: Any) -> Workspace:
+    metadata, status = {"name": "w"}, {"tuning": {"run": "r", **tuning}}
+    return Workspace.model_validate(
+        {"metadata": metadata, "resource": {"labelSelector": {}}, "status": status}
     )
 
 
@@ -75,3 +82,32 @@ def test_the_last_step_reached(seen: Seen, step: str) -> None:
 
 def test_a_workspace_that_is_not_ready_says_why() -> None:
     assert explanation(Seen(workspace(), (), (), ())) == "WorkspaceReady=False (R): because"
+
+
+@pytest.mark.parametrize(
+    ("workspace", "step"),
+    [
+        (run(), "image"),
+        (run(step=1, totalSteps=2), "image"),
+        (run(step=2, totalSteps=2), "trained"),
+        (run(step=2, totalSteps=2, result="Failed"), "trained"),
+    ],
+)
+def test_the_last_step_of_a_run(workspace: Workspace, step: str) -> None:
+    seen = Seen(workspace, (CREATING,), (node(1),), (pod(running=True, ready=False),))
+    assert TUNING_PHASES[reached(seen) - 1] == step
+
+
+def test_a_run_that_succeeded_has_given_its_node_up() -> None:
+    assert reached(Seen(run(result="Succeeded"), (), (), ())) == len(TUNING_PHASES)
+
+
+def test_a_run_that_failed_is_not_waited_for() -> None:
+    assert failed(Seen(run(result="Failed"), (), (), ()))
+    assert not failed(Seen(run(), (), (), ()))
+    assert not failed(Seen(workspace(), (), (), ()))
+
+
+def test_a_run_under_way_says_how_far_it_is() -> None:
+    seen = Seen(run(step=4, totalSteps=18, loss=5.9), (), (), ())
+    assert explanation(seen) == "step 4 of 18, loss 5.9"
