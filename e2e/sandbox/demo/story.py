@@ -32,8 +32,9 @@ SPEED = 20
 READY_SECONDS = 600.0
 GONE_SECONDS = 180.0
 HONESTY = (
-    "The model is a tiny one with random weights (1.6 MB), so its answer is noise; the server, "
-    "the download, the pod and the path to it are real. There is no GPU and no Azure here: "
+    "The model is a tiny one with random weights (1.6 MB), so its answers are noise; the server, "
+    "the download, the pod and the path to it are real, and so is any training, on the CPU. There "
+    "is no GPU and no Azure here: "
     f"the node's GPU is only advertised, and the emulated AKS runs {SPEED} times faster than life."
 )
 
