@@ -55,6 +55,8 @@ UPGRADE_TO_VERSION: Final = "kaito.sh/upgrade-to-version"
 
 # On workloads: the hash of the spec they were built from.
 SPEC_HASH: Final = "workspace.kaito.io/hash"
+SETTINGS_HASH: Final = "workspace.kaito.io/settings-hash"
+"""On pods: the server's settings that they were made for, so that an edit makes other pods."""
 
 # Karpenter.
 PROVISIONER_NAME: Final = "karpenter.sh/provisioner-name"

@@ -717,15 +717,17 @@ async def test_settings_that_are_not_there_cost_no_node(
 async def test_a_change_of_the_settings_rolls_the_pods(rig: Rig) -> None:
     rig.api.put(ConfigMap.RESOURCE, settings("max_model_len: 4096"))
     await rig.serve(inference=CONFIGURED)
-    before = rig.get(Deployment.RESOURCE)["metadata"]["annotations"]
+    before = rig.get(Deployment.RESOURCE)["spec"]["template"]["metadata"]
     rig.api.put(ConfigMap.RESOURCE, settings("max_model_len: 8192"))
     result = await rig.reconcile()
     assert result.after == 30.0
-    assert rig.get(Deployment.RESOURCE)["metadata"]["annotations"] == before, "not looked at yet"
+    assert rig.get(Deployment.RESOURCE)["spec"]["template"]["metadata"] == before, (
+        "not looked at yet"
+    )
 
     rig.now += timedelta(seconds=30)
     await rig.reconcile()
-    assert rig.get(Deployment.RESOURCE)["metadata"]["annotations"] != before
+    assert rig.get(Deployment.RESOURCE)["spec"]["template"]["metadata"] != before
 
 
 async def test_what_serves_goes_on_without_its_settings_and_says_so(rig: Rig) -> None:

@@ -51,7 +51,10 @@ def model_pod(
         spec["initContainers"] = pullers
     spec["containers"] = [_server(workspace, model, shell)]
     spec["volumes"] = _volumes(workspace, model)
-    return {"labels": {labels.WORKSPACE: workspace.metadata.name}}, spec
+    metadata: dict[str, Any] = {"labels": {labels.WORKSPACE: workspace.metadata.name}}
+    if model.config:  # the ConfigMap keeps its name: nothing else of the pod tells an edit
+        metadata["annotations"] = {labels.SETTINGS_HASH: model.config}
+    return metadata, spec
 
 
 def wished_engine(workspace: Workspace) -> Engine | None:
