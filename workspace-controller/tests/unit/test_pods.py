@@ -99,6 +99,17 @@ TROUBLES = {
     ),
     "another-failure": (pod(phase="Failed", reason="NodeLost"), "PodFailed", "NodeLost"),
     "no-place": (pod(node="", **UNSCHEDULABLE), "Unschedulable", "0/3 nodes are available"),
+    "no-place-for-want-of-a-volume": (
+        pod(
+            node="",
+            conditions=[
+                UNSCHEDULABLE["conditions"][0]
+                | {"message": '0/3 nodes are available: persistentvolumeclaim "data" not found.'}
+            ],
+        ),
+        "Unschedulable",
+        '"data" not found. A volume claim that the Workspace names must exist',
+    ),
     "an-image-that-says-what-to-do": (
         pod(container(state=waiting("ErrImagePull", "unauthorized"))),
         "ImagePullError",

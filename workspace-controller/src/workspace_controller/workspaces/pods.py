@@ -43,6 +43,10 @@ SEVERITY: Final = (
     reasons.POD_FAILED,
     reasons.UNSCHEDULABLE,
 )
+UNBOUND: Final = (
+    "A volume claim that the Workspace names must exist in its namespace and be bound: kubectl get "
+    "persistentvolumeclaims."
+)
 LOG_LIMIT: Final = 600
 SIGKILL: Final = 137
 REMEDIES: Final = {
@@ -105,7 +109,11 @@ def _of_pod(pod: Pod) -> Iterable[PodTrouble]:
         return
     for condition in pod.status.conditions:
         if condition.type == "PodScheduled" and condition.reason == "Unschedulable":
-            yield _trouble(reasons.UNSCHEDULABLE, f"pod {name}: {condition.message}")
+            said = f"pod {name}: {condition.message}"
+            if "persistentvolumeclaim" in condition.message.lower():
+                yield _trouble(reasons.UNSCHEDULABLE, said, UNBOUND)
+            else:
+                yield _trouble(reasons.UNSCHEDULABLE, said)
     for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
         yield from _of_container(pod, status)
 
@@ -137,9 +145,9 @@ def _of_container(pod: Pod, status: ContainerStatus) -> Iterable[PodTrouble]:
         yield _crash(pod, status, who)
 
 
-def _trouble(reason: str, message: str) -> PodTrouble:
+def _trouble(reason: str, message: str, remedy: str = "") -> PodTrouble:
     """The message as a sentence, and what to do about it."""
-    return PodTrouble(reason, f"{message.rstrip().rstrip('.')}. {REMEDIES[reason]}")
+    return PodTrouble(reason, f"{message.rstrip().rstrip('.')}. {remedy or REMEDIES[reason]}")
 
 
 def _crashed(status: ContainerStatus, ended: ContainerState | None) -> bool:
