@@ -81,6 +81,12 @@ def test_a_sentence_without_its_difference_fails_the_report(why: Why) -> None:
     assert made.outdated == ["9"]
 
 
+def test_a_sentence_may_say_that_its_difference_comes_and_goes(why: Why) -> None:
+    why["9"] = "Sometimes: it has no labels when it is busy."
+    assert told(outcome("9")).passed
+    assert told(outcome("9", "differs")).passed
+
+
 @pytest.mark.usefixtures("why")
 def test_verdicts_that_differ_by_api_are_told_apart() -> None:
     other = Outcome("9", "nodeclaim", "differs", "no label", 1.0)
