@@ -19,12 +19,14 @@ NODE_CLASS ?=
 PROVISIONER ?= ours
 N ?= 100
 SEED ?= 1
+ROW ?=
+comma := ,
 
 .DEFAULT_GOAL := help
 .PHONY: help podman setup setup-runtimes fmt check test test-fast test-vllm fuzz coverage demo e2e compose-test manifests golden \
 	presets presets-page \
 	lock images sandbox-up sandbox-status sandbox-down doctor bench bench-storm bench-control-plane \
-	bench-idle bench-restart bench-stuck conformance clean
+	bench-idle bench-provisioner bench-restart bench-stuck conformance clean
 
 ##@ Start here
 
@@ -136,13 +138,16 @@ clean: ## Remove environments and caches of this checkout
 
 ##@ Measure
 
-bench: bench-control-plane bench-idle bench-storm bench-stuck ## Every figure that the docs name
+bench: bench-control-plane bench-idle bench-storm bench-stuck bench-provisioner ## Every figure that the docs name
 
 bench-control-plane: setup ## Seconds from nothing to a ready control plane
 	@$(SANDBOX) bench-control-plane
 
 bench-idle: setup ## Memory of each controller at rest
 	@$(SANDBOX) bench-idle
+
+bench-provisioner: setup ## Many claims at once, with dedicated and with shared pools [ROW=shared-100,…]
+	@$(SANDBOX) bench-provisioner $(foreach row,$(subst $(comma), ,$(ROW)),--row $(row))
 
 bench-storm: setup ## N Workspaces at once, each node 30 s after its claim [N=100]
 	@$(SANDBOX) bench-storm --n $(N)

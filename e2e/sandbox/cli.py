@@ -41,6 +41,9 @@ COMMANDS = (
     Command("bench-storm", "sandbox.bench.storm", "apply many Workspaces at once and measure"),
     Command("bench-restart", "sandbox.bench.restart", "restart the controller: what it writes"),
     Command("bench-stuck", "sandbox.bench.stuck", "how much stuck Workspaces delay others"),
+    Command(
+        "bench-provisioner", "sandbox.bench.provisioner", "create many claims at once and measure"
+    ),
 )
 
 

@@ -42,6 +42,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $env := dict
   "DEPLOYMENT_MODE" .Values.deploymentMode
   "CLAIM_API" .Values.settings.claimApi
+  "POOL_MODE" .Values.settings.poolMode
+  "EMPTY_POOL_DELAY" .Values.settings.emptyPoolDelay
   "LAUNCH_TIMEOUT" .Values.settings.launchTimeout
   "REGISTRATION_TIMEOUT" .Values.settings.registrationTimeout
   "ON_TIMEOUT" .Values.settings.onTimeout

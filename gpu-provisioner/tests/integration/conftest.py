@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from provisioner_world.bench import Bench
 from provisioner_world.processes import NAMESPACE, AzureProcess, ProvisionerProcess
+from provisioner_world.sharing import Sharing
 
 from controlkit.kube.client import KubeClient
 from sandbox import tools
@@ -65,16 +66,34 @@ def provisioner_process(
 @pytest.fixture
 def provisioner(provisioner_process: ProvisionerProcess) -> ProvisionerProcess:
     """The provisioner, running; a test that starts it otherwise must stop it."""
-    if provisioner_process.process is None:
-        provisioner_process.start()
+    provisioner_process.ensure()
     return provisioner_process
 
 
 @pytest.fixture
-async def bench(
+def sharing_provisioner(provisioner_process: ProvisionerProcess) -> ProvisionerProcess:
+    """The provisioner, running, with shared pools."""
+    provisioner_process.ensure(POOL_MODE="shared")
+    return provisioner_process
+
+
+@pytest.fixture
+async def bench(provisioner: ProvisionerProcess, world: Bench) -> Bench:
+    """A world without claims, before and after the test, and a provisioner as it comes."""
+    return world
+
+
+@pytest.fixture
+async def sharing(sharing_provisioner: ProvisionerProcess, world: Bench) -> Sharing:
+    """The same, and a provisioner that shares pools."""
+    return Sharing(world)
+
+
+@pytest.fixture
+async def world(
     control_plane: ControlPlane,
     azure: AzureProcess,
-    provisioner: ProvisionerProcess,
+    provisioner_process: ProvisionerProcess,
     namespace: str,
 ) -> AsyncIterator[Bench]:
     """A world without claims, before and after the test."""
@@ -82,6 +101,6 @@ async def bench(
         user_agent="test", field_manager="test", kubeconfig=control_plane.kubeconfig
     )
     async with client, ControlClient(azure.url, azure.ca) as control:
-        bench = Bench(client, azure, control, provisioner, namespace)
+        bench = Bench(client, azure, control, provisioner_process, namespace)
         yield bench
         await bench.clean()

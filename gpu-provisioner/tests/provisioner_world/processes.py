@@ -80,21 +80,34 @@ class ProvisionerProcess:
     folder: Path
     process: Process | None = None
     port: int = 0
+    settings: dict[str, str] = field(default_factory=dict)
 
-    def start(self, **environment: str) -> None:
-        """Starts it anew and waits until it is ready."""
+    def ensure(self, **environment: str) -> None:
+        """Starts it with these settings, unless it runs with them."""
+        if self.process is None or self.settings != environment:
+            self.start(**environment)
+
+    def start(self, module: str = "gpu_provisioner", **environment: str) -> None:
+        """Starts it anew and waits until it is ready, or, if it is to die, does not wait.
+
+        Args:
+            module: the program.
+            environment: settings on top of the usual ones.
+        """
         self.stop()
+        self.settings = environment
         self.port = free_ports(1)[0]
         token = self.folder / "azure-identity-token"
         token.write_text("an-assertion")
         no_id = "00000000-0000-0000-0000-000000000000"
         self.process = spawn(
             "gpu-provisioner",
-            [sys.executable, "-m", "gpu_provisioner"],
+            [sys.executable, "-m", module],
             log=self.folder / "provisioner.log",
             env=clean_environment(
                 **{
                     "KUBECONFIG": str(self.kubeconfig),
+                    "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
                     "ARM_ENDPOINT": self.azure.url,
                     "AZURE_AUTHORITY_HOST": f"{self.azure.url}/",
                     "SSL_CERT_FILE": str(self.azure.ca),
@@ -116,7 +129,19 @@ class ProvisionerProcess:
                 }
             ),
         )
-        _await(self.process, f"http://127.0.0.1:{self.port}/readyz")
+        if "DIE_AT" not in environment:
+            _await(self.process, f"http://127.0.0.1:{self.port}/readyz")
+
+    def died(self, what: str, seconds: float = 30.0) -> None:
+        """Waits until it has been killed."""
+        assert self.process is not None
+        assert self.process.child is not None
+        try:
+            status = self.process.child.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the provisioner did not come to {what}:\n{self.log()}")
+        assert status == -signal.SIGKILL, self.log()
+        self.process = None
 
     def read(self, path: str) -> httpx.Response:
         """What it answers on its health port."""

@@ -155,7 +155,8 @@ class SmallWorld:
         self.nodes.replace(map(Node.model_validate, self.api.all(Node.RESOURCE)), version)
 
     def list_pools(self) -> None:
-        """Azure is asked for its pools."""
+        """Azure is asked for its pools, a moment after whatever was done before."""
+        self.advance(0.1)
         self.run(self.gateway.directory.refresh())
 
     def work(self, crash_after: int | None = None) -> None:

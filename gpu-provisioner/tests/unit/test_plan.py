@@ -200,6 +200,7 @@ CASES = {
         saw(pool=LOST_POOL, nodes=(node(deleting=5),)),
         (ReleaseNode(node(deleting=5)),),
         ("InsufficientCapacity", *NOT_YET),
+        {"look_again": 840.0},
     ),
     "the node of a pool that failed is let go while the pool is going": Case(
         saw(pool=pool("Deleting"), nodes=(node(deleting=5),)),
@@ -233,14 +234,27 @@ CASES = {
         told=("LaunchFailed", *NOT_YET),
     ),
     "37 a pool that failed is told": Case(
-        saw(pool=LOST_POOL), told=("InsufficientCapacity", *NOT_YET)
+        saw(pool=LOST_POOL),
+        told=("InsufficientCapacity", *NOT_YET),
+        looks={"look_again": 840.0},
+    ),
+    "27 a VM that never joins is given up, whatever its pool says": Case(
+        saw(claim=claim(started=900), pool=LOST_POOL),
+        (
+            DeleteClaim(
+                "RegistrationTimeout",
+                f"The VM of agent pool {NAME}, which failed, has not become a node within 15 min.",
+            ),
+        ),
     ),
     "sold out while it was made hands the claim back where the operator wants that": Case(
         saw(pool=LOST_POOL, refused=refusal("capacity"), policy=HAND_BACK),
         (DeleteClaim("InsufficientCapacity", "capacity."),),
     ),
     "a canceled pool is told": Case(
-        saw(pool=pool("Failed", phase="Canceled")), told=("OperationInProgress", *NOT_YET)
+        saw(pool=pool("Failed", phase="Canceled")),
+        told=("OperationInProgress", *NOT_YET),
+        looks={"look_again": 840.0},
     ),
     "a pool that somebody deletes is made again": Case(
         saw(pool=pool("Deleting")), told=("PoolCreating", *NOT_YET)

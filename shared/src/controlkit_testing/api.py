@@ -123,6 +123,8 @@ class MemoryApi:
         await self._meet_fault(verb, path, timeout)
         if (query or {}).get("dryRun") == "All":
             return json.dumps(body).encode()
+        if verb == "GET" and (served := self._discovered(path)) is not None:
+            return json.dumps(served).encode()
         place = _take_apart(path)
         match verb:
             case "GET" if place.name:
@@ -191,6 +193,15 @@ class MemoryApi:
             watcher.reader.feed_data(_line("BOOKMARK", item))
         loop = asyncio.get_running_loop()
         timers[1] = loop.call_later(BOOKMARK_SECONDS, self._bookmark, watcher, timers)
+
+    def _discovered(self, path: str) -> Json | None:
+        """What a version of a group serves, which is any kind that was ever put or asked for."""
+        root = path.strip("/")
+        if len(root.split("/")) != (2 if root.startswith("api/") else 3):
+            return None
+        known = {at.plural for at in self._objects if at.root == root}
+        known |= {at.plural for _, _, at, _ in self._history if at.root == root}
+        return {"resources": [{"name": plural} for plural in sorted(known)]}
 
     def _found(self, verb: str, place: _Place) -> Json:
         found = self._objects.get(place._replace(subresource=""))

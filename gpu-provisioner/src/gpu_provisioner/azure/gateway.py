@@ -97,7 +97,7 @@ class Gateway:
             grown = await self._put(pool.name, self._pools.grow(pool.name, count, etag=pool.etag))
         except AzureError as error:
             self._heed(self.puts, error.failure)
-            if error.failure.kind not in {"transient", "changed", "conflict"}:
+            if error.failure.kind not in {"transient", "changed", "conflict", "gone"}:
                 raise
             found = await self._find(pool.name)
             if found is None or found.count < count:

@@ -208,7 +208,11 @@ def _failed(seen: Observed, pool: Pool) -> Plan:
         return final
     about = About(pool.vm_size, seen.policy.region)
     failure = classify("pool", None, pool.phase, pool.error, about=about)
-    return Plan(progress=Progress(_told(failure)))
+    left = _left(seen, pool, seen.policy.registration_timeout)
+    if left <= 0:
+        text = f"The VM of agent pool {pool.name}, which failed, has not become a node"
+        return _over_time(seen, text, "registration")
+    return Plan(progress=Progress(_told(failure)), look_again=left)
 
 
 def _over_time(seen: Observed, what: str, which: str) -> Plan:

@@ -31,6 +31,7 @@ from gpu_provisioner.pools.shapes import Shapes
 
 ALL: Final = Key("", "orders")
 LOOK_AGAIN: Final = 60.0
+FRESH: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -158,6 +159,9 @@ class Orders:
         if share.asks:
             # Before it is written: a claim that has its place leaves the line under its shape's name.
             self._gateway.puts.hand_over(shape.key, name)
+        else:
+            # The VMs that are counted on may have gone since Azure was last asked.
+            self._gateway.directory.look_within(FRESH)
         async with self._pools.locks[name]:
             placed = await self._notes.assign(batch, name, self._clock.now())
         for claim in placed:

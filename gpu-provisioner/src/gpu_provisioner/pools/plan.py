@@ -20,6 +20,7 @@ from gpu_provisioner.pools.actions import (
     CreatePool,
     DeletePool,
     GrowPool,
+    ListMachines,
     MarkStarted,
     Member,
     PoolPlan,
@@ -32,7 +33,10 @@ from gpu_provisioner.pools.removal import abandon, claims, depart, held_up, tena
 CHECK_AGAIN: Final = 60.0
 SOON: Final = 1.0
 
-_MARK_HOLDS: Final = timedelta(seconds=30)
+_FELL_SHORT: Final = frozenset({"capacity", "quota"})
+"""Kinds of failure after which the VMs that were made are as good as any."""
+
+_MARK_HOLDS: Final = timedelta(minutes=2)
 """How old the written start of a request may be when the request is sent."""
 
 
@@ -121,11 +125,14 @@ def _failed(seen: PoolSeen, pool: Pool) -> PoolPlan:
     about = About(pool.vm_size, seen.policy.region)
     failure = classify("pool", None, pool.phase, pool.error, about=about)
     mine = tenants(seen, pool)
-    if seen.joining and pool.count > 1 and any(each.lacks for each in mine):
-        return PoolPlan(look_again=SOON)  # some have come, and are about to be bound
-    unserved = claims([each for each in mine if each.stays and not each.served])
+    if pool.count > 1 and any(each.lacks for each in mine):
+        if seen.joining:
+            return PoolPlan(look_again=SOON)  # some have come, and are about to be bound
+        if failure.kind in _FELL_SHORT and seen.machines is None:
+            return PoolPlan((ListMachines(pool),))
+    unserved = claims(_unserved(seen, mine, failure))
     remember = (Remember(unserved, failure),) if unserved else ()
-    if any(each.served for each in mine):
+    if len(unserved) < sum(each.stays or each.served for each in mine):
         if unserved:
             return PoolPlan((*remember, Unassign(unserved)))
         return depart(seen, pool) or trim(seen, pool)
@@ -133,3 +140,12 @@ def _failed(seen: PoolSeen, pool: Pool) -> PoolPlan:
         return PoolPlan()
     # It may cost, so it goes at once; only then the failure is waited out.
     return held_up(seen) or PoolPlan((DeletePool(pool), *remember))
+
+
+def _unserved(seen: PoolSeen, mine: list[Member], failure: Failure) -> list[Member]:
+    """Who has no VM that works, nor one that has been made and is still to join."""
+    without = [each for each in mine if each.stays and not each.served]
+    if failure.kind not in _FELL_SHORT or seen.machines is None:
+        return without
+    on_their_way = len(seen.machines - {each.node for each in seen.members})
+    return without[on_their_way:]

@@ -15,6 +15,7 @@ class Shapes:
     def __init__(self, mode: PoolMode, directory: PoolDirectory) -> None:
         self.mode = mode
         self._directory = directory
+        self._shared: dict[str, Shape] = {}
         self._known: dict[str, tuple[str, tuple[str, str], Shape | str]] = {}
 
     def of(self, claim: Claim) -> Shape | str:
@@ -24,7 +25,11 @@ class Shapes:
         if known is not None and known[:2] == (claim.version, subnets):
             return known[2]
         try:
-            shape: Shape | str = shape_for(claim, self.mode, subnets)
+            found = shape_for(claim, self.mode, subnets)
+            # Claims that share a shape share the object, too: there may be thousands of them.
+            shape: Shape | str = (
+                found if found.most == 1 else self._shared.setdefault(found.key, found)
+            )
         except Unservable as problem:
             shape = str(problem)
         self._known[claim.uid] = (claim.version, subnets, shape)
