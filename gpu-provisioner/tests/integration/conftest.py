@@ -72,8 +72,8 @@ def provisioner(provisioner_process: ProvisionerProcess) -> ProvisionerProcess:
 
 @pytest.fixture
 def sharing_provisioner(provisioner_process: ProvisionerProcess) -> ProvisionerProcess:
-    """The provisioner, running, with shared pools."""
-    provisioner_process.ensure(POOL_MODE="shared")
+    """The provisioner, sharing pools; started anew, or it would count on pools of an earlier test."""
+    provisioner_process.start(POOL_MODE="shared")
     return provisioner_process
 
 
