@@ -1,7 +1,9 @@
 """A training configuration, key `training_config.yaml` of the ConfigMap in `tuning.config`.
 
-Invariant: what the runtime would refuse for its shape is refused here, by section and key, before a
-node is paid for. Pure: admission asks it about a new object, the controller about an old one.
+Invariant: what no run could begin with is refused here, before a node is paid for: unknown sections,
+a quantization that does not suit the method, a folder for results outside /mnt. The other keys of a
+section belong to the runtime, whose version knows them. Pure: admission asks it about a new object,
+the controller about an old one.
 """
 
 import posixpath
