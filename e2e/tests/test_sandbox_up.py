@@ -188,7 +188,7 @@ def test_down_ends_what_a_killed_up_had_no_time_to_write_down(tmp_path: Path) ->
     log = tmp_path / "log" / "emulator.log"
     stray = spawn("emulator", ["sleep", "600"], log=log, guarded=False)
     status, said = sandbox.run("down")
-    assert (status, "ending emulator, which a killed `up` had just started" in said) == (0, True)
+    assert (status, "ending emulator" in said) == (0, True)
     assert not stray.alive()
 
 

@@ -44,7 +44,7 @@ async def bring_down(folder: Path, say: Callable[[str], None]) -> None:
     known = {program.pid for program in state.programs.values()}
     for stray in writing_to(folder / "log"):
         if stray.pid not in known:
-            say(f"ending {stray.name}, which a killed `up` had just started")
+            say(f"ending {stray.name}")
             await stray.stop(grace=0.0)
     programs = [each for name, each in state.programs.items() if name not in _CONTROL_PLANE]
     for program in reversed(programs):
