@@ -228,7 +228,9 @@ def test_qlora_from_a_dataset_image_through_a_sigterm_and_a_kill(
         second.process.kill()
         second.process.wait(10)
     wait_until(lambda: not alive(worker))  # nothing trains on without the job
-    saved = max(int(path.name.split("-")[1]) for path in out.glob("checkpoint-*"))
+    # The kill may have come in the middle of a checkpoint: only a sealed one counts.
+    sealed = out.glob("checkpoint-*/complete.json")
+    saved = max(int(path.parent.name.split("-")[1]) for path in sealed)
     assert saved > stopped_at
 
     with job(tmp_path, tiny_model, config, *flags) as third:
