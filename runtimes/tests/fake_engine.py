@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
+import httpx2
+
 from runtimes.engines.contract import (
     Delta,
     Event,
@@ -41,7 +43,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class FakeEngine:
-    upstream = None
+    upstream: httpx2.AsyncClient | None = None
 
     def __init__(self, options: EngineOptions, script: Script) -> None:
         self._options = options

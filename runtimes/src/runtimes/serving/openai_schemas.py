@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from runtimes.engines.contract import Generation, Message, Refused, Sampling
-from runtimes.serving.schemas import MAX_TOKENS, Number, StopString, as_list
+from runtimes.serving.schemas import MAX_TOKENS, Number, StopStrings, as_list
 
 Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 Zero = Annotated[float, Field(ge=0, le=0)]
@@ -46,14 +46,7 @@ class CompletionBody(BaseModel):
     """draw from so many likeliest tokens; 0 for all; not OpenAI's, but vLLM's"""
     repetition_penalty: Annotated[Number, Field(ge=0.01, le=2)] | None = 1.0
     """above 1 makes tokens that occurred less likely; not OpenAI's, but vLLM's"""
-    stop: (
-        Annotated[
-            list[StopString],
-            Field(max_length=16),
-            BeforeValidator(as_list, json_schema_input_type=StopString | list[StopString]),
-        ]
-        | None
-    ) = None
+    stop: StopStrings | None = None
     """the answer ends before the first of these texts"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     """the same seed and request give the same answer"""

@@ -3,19 +3,17 @@
 The gate, the deadline, the keys and the counts are ours all the same, and the client's leaving ends the work.
 """
 
-import json
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx2
 from fastapi import APIRouter, Request, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Send
 
 from runtimes.engines.contract import Refused
-from runtimes.serving.connection import while_connected
 from runtimes.serving.deployment import Deployment
-from runtimes.serving.observe import Usage
-from runtimes.serving.refusals import content
+from runtimes.serving.streaming import LiveResponse, RawHeaders
 
 # About this connection, or made anew for the next one.
 HOP_BY_HOP = {
@@ -49,43 +47,29 @@ def proxy_routes(deployment: Deployment, dependencies: Sequence[Any] = ()) -> AP
     return router
 
 
-class Handed(Response):
+class Handed(LiveResponse):
     """The engine's answer to one request, sent on while it comes."""
 
     def __init__(self, deployment: Deployment, request: Request, body: bytes) -> None:
-        super().__init__()
+        super().__init__(request.state.usage)
         self._deployment = deployment
         self._request = request
         self._body = body
-        self._usage: Usage = request.state.usage
-        self._begun = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer; raises `Refused` if none has begun."""
+    async def produce(self, send: Send) -> None:
+        """Begin with the engine's own status and headers."""
+        gate = self._deployment.gate
         try:
-            await while_connected(receive, self._work(scope, send))
-        except Refused as refused:
-            if not self._begun:
-                raise
-            self._usage.code = refused.status
-
-    async def _work(self, scope: Scope, send: Send) -> None:
-        try:
-            async with self._deployment.gate.admit() as ticket, self._ask() as answer:
-                await self._begin(answer, send)
+            async with gate.admit() as ticket, self._ask() as answer:
+                await self.begin(send, answer.status_code, _headers(answer))
                 async for part in answer.aiter_raw():
                     if not ticket.running:
-                        self._deployment.gate.started(ticket)
-                    await _send(send, part, more=True)
+                        gate.started(ticket)
+                    await self.part(send, part)
         except httpx2.TransportError as error:
-            await self._give_up(
-                Refused(503, "The model's engine failed", retry_after=5), scope, send, error
-            )
-        except Refused as refused:
-            await self._give_up(refused, scope, send, None)
-        await _send(send, b"", more=False)
+            raise Refused(503, "The model's engine failed", retry_after=5) from error
 
-    def _ask(self) -> Any:
+    def _ask(self) -> AbstractAsyncContextManager[httpx2.Response]:
         request = self._request
         upstream = self._deployment.model().upstream
         assert upstream is not None, "only an engine with a server of its own has these routes"
@@ -93,26 +77,11 @@ class Handed(Response):
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return upstream.stream(request.method, target, headers=headers, content=self._body)
 
-    async def _begin(self, answer: httpx2.Response, send: Send) -> None:
-        self._begun = True
-        headers = [
-            (name, value)
-            for name, value in answer.headers.raw
-            if name.decode("latin-1").lower() not in HOP_BY_HOP
-        ]
-        start = {"status": answer.status_code, "headers": headers}
-        await send({"type": "http.response.start", **start})
 
-    async def _give_up(
-        self, refused: Refused, scope: Scope, send: Send, cause: Exception | None
-    ) -> None:
-        """Tell in an event what can no longer be told in the status."""
-        if not self._begun:
-            raise refused from cause
-        self._usage.code = refused.status
-        event = json.dumps(content(refused, scope["path"]))
-        await _send(send, f"data: {event}\n\n".encode(), more=True)
-
-
-async def _send(send: Send, body: bytes, *, more: bool) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": more})
+def _headers(answer: httpx2.Response) -> RawHeaders:
+    """The engine's, without those of its own connection."""
+    return [
+        (name, value)
+        for name, value in answer.headers.raw
+        if name.decode("latin-1").lower() not in HOP_BY_HOP
+    ]

@@ -27,6 +27,13 @@ def as_list(value: Any) -> Any:
     return value if value is None or isinstance(value, list) else [value]
 
 
+StopStrings = Annotated[
+    list[StopString],
+    Field(max_length=16),
+    BeforeValidator(as_list, json_schema_input_type=StopString | list[StopString]),
+]
+
+
 class ChatMessage(BaseModel):
     """One turn of a conversation."""
 
@@ -93,14 +100,7 @@ class GenerateKwargs(BaseModel):
         | None
     ) = None
     """tokens that end the answer; default: the tokenizer's and those of the model's own file"""
-    stop_strings: (
-        Annotated[
-            list[StopString],
-            Field(max_length=16),
-            BeforeValidator(as_list, json_schema_input_type=StopString | list[StopString]),
-        ]
-        | None
-    ) = None
+    stop_strings: StopStrings | None = None
     """the answer ends with the first of these texts"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     """the same seed and request give the same answer"""

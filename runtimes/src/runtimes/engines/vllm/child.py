@@ -39,18 +39,17 @@ class Child:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        loop = asyncio.get_running_loop()
         # Threads that end with the program: what it says is wanted before, in and after every wait.
-        for work in (self._read, self._await):
-            threading.Thread(target=work, args=(self._process, loop), daemon=True).start()
+        ended = (self._process, asyncio.get_running_loop())
+        threading.Thread(target=self._await, args=ended, daemon=True).start()
+        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
 
     def _await(self, process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop) -> None:
         process.wait()
         with contextlib.suppress(RuntimeError):  # the loop may have ended first
             loop.call_soon_threadsafe(self._over.set)
 
-    def _read(self, process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop) -> None:
-        del loop
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None, "start opens the pipe"
         for line in process.stdout:
             text = line.decode(errors="replace").rstrip()

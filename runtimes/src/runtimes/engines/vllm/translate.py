@@ -66,7 +66,7 @@ def complete(
         "stream_options": {"include_usage": True},
     }
     if sampling.seed is not None:
-        body["seed"] = sampling.seed % 2**63
+        body["seed"] = sampling.seed
     if sampling.eos_token_ids:
         body |= {"ignore_eos": True, "stop_token_ids": list(sampling.eos_token_ids)}
     return body
