@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controlkit.cache import Cache
-from controlkit.events import EventRecorder
 from controlkit.kube.objects import Key
 from controlkit.kube.reflector import Reflector
-from controlkit_testing import FakeClock, MemoryApi
+from controlkit_testing import FakeClock, KeptEvents, MemoryApi
 from gpu_provisioner.azure.gateway import Gateway
 from gpu_provisioner.claims.actions import Action, Policy
 from gpu_provisioner.claims.claim import Claim
@@ -73,17 +72,6 @@ def lay(fuse: Fuse, fleet: Fleet) -> None:
     fleet.notes.write = note  # type: ignore[method-assign]
 
 
-class Told(EventRecorder):
-    """Keeps what is recorded."""
-
-    def __init__(self, api: MemoryApi) -> None:
-        super().__init__(api.client(), component="test")
-        self.said: list[tuple[str, str]] = []
-
-    def event(self, about: Any, type: Any, reason: str, message: str) -> None:  # noqa: A002
-        self.said.append((type, reason))
-
-
 @dataclass
 class Rig:
     """One process after another on the same world."""
@@ -96,7 +84,7 @@ class Rig:
     failures: list[BaseException] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.events = Told(self.api)
+        self.events = KeptEvents(self.api)
 
     @asynccontextmanager
     async def process(self, actions: int = 10**6) -> AsyncIterator[None]:

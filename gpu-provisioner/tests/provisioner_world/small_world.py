@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from controlkit.cache import Cache
 from controlkit.errors import ControlError
 from controlkit.kube.objects import Key
-from controlkit_testing import FakeClock, MemoryApi
+from controlkit_testing import FakeClock, KeptEvents, MemoryApi
 from gpu_provisioner.azure.gateway import Gateway
 from gpu_provisioner.azure.pools import Pool, PoolSpec
 from gpu_provisioner.claims.machine import MachineDialect
@@ -27,7 +27,7 @@ from gpuapis.labels import AGENT_POOL, ASSIGNED_POOL, INSTANCE_TYPE, WORKSPACE
 from gpuapis.machine import Machine
 from provisioner_world.builders import SIZE
 from provisioner_world.memory_pools import MemoryPools
-from provisioner_world.rig import Crash, Fuse, Told, lay
+from provisioner_world.rig import Crash, Fuse, lay
 
 T = TypeVar("T")
 
@@ -138,7 +138,7 @@ class SmallWorld:
             gateway=self.gateway,
             kinds=[Served(MachineDialect(), self.machines)],
             nodes=self.nodes,
-            events=Told(self.api),
+            events=KeptEvents(self.api),
             clock=self.clock,
             mode=self.mode,
             empty_pool_delay=60.0,

@@ -27,7 +27,7 @@ async def test_a_claim_is_served_and_removed_in_memory_too() -> None:
     assert rig.api.see(Node.RESOURCE, NODE) is None
     assert rig.pools.pools == {}
     assert rig.pools.count("put") == 1
-    assert rig.events.said == []
+    assert rig.events.reasons == []
 
 
 CREATION, REMOVAL = 7, 6
@@ -74,7 +74,7 @@ async def test_21_a_refusal_is_on_the_claim_within_a_second_and_said_once() -> N
         await rig.clock.advance(1_300)
         await rig.settle()
         assert rig.told()["Ready"] == ("True", "")
-    assert rig.events.said == [("Warning", "QuotaExceeded")]
+    assert rig.events.reasons == [("Warning", "QuotaExceeded")]
 
 
 async def test_25_what_a_list_disproves_is_not_waited_out() -> None:
@@ -115,7 +115,7 @@ async def test_a_pod_that_may_not_leave_yet_is_told_and_waited_for() -> None:
         await rig.delete()
         await rig.clock.advance(5)
         assert rig.told()["Drained"] == ("Unknown", "Draining")
-        assert ("Warning", "FailedDraining") in rig.events.said
+        assert ("Warning", "FailedDraining") in rig.events.reasons
         assert rig.pools.count("delete") == 0
         rig.api.remove(Pod.RESOURCE, Key("models", "model"))
         await rig.settle()
@@ -135,7 +135,7 @@ async def test_an_unknown_image_family_is_told_and_ubuntu_taken() -> None:
     rig.api.put(Machine.RESOURCE, claim)
     async with rig.process():
         await rig.clock.advance(1)
-    assert rig.events.said == [("Warning", "UnknownImageFamily")]
+    assert rig.events.reasons == [("Warning", "UnknownImageFamily")]
     assert NAME in rig.pools.pools
 
 
@@ -148,7 +148,7 @@ async def test_27_a_claim_that_is_given_up_is_told_and_removed() -> None:
         await rig.clock.advance(905)
         await rig.settle(20)
     assert rig.api.see(Machine.RESOURCE, KEY) is None
-    assert rig.events.said == [("Warning", "RegistrationTimeout")]
+    assert rig.events.reasons == [("Warning", "RegistrationTimeout")]
 
 
 async def test_a_stranger_that_takes_the_name_first_is_found_at_once() -> None:
@@ -192,7 +192,7 @@ async def test_27_a_claim_that_is_given_up_twice_is_told_and_counted_once() -> N
                 work, DeleteClaim("LaunchTimeout", "Too late.")
             )
         assert _given_up() == before + 1
-        assert rig.events.said == [("Warning", "LaunchTimeout")]
+        assert rig.events.reasons == [("Warning", "LaunchTimeout")]
 
 
 def _given_up() -> float:

@@ -125,4 +125,4 @@ async def test_a_claim_that_is_handed_back_at_once_does_not_wait_for_anything() 
     async with rig.process():
         await rig.clock.advance(5)
     assert rig.api.see(Machine.RESOURCE, KEY) is None
-    assert rig.events.said == [("Warning", "InsufficientCapacity")]
+    assert rig.events.reasons == [("Warning", "InsufficientCapacity")]

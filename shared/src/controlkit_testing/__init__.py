@@ -2,7 +2,17 @@
 
 from controlkit_testing.api import Hang, MemoryApi
 from controlkit_testing.clock import FakeClock, LoopClock
+from controlkit_testing.events import KeptEvents
 from controlkit_testing.proxy import CutProxy
 from controlkit_testing.waiting import eventually, free_port
 
-__all__ = ["CutProxy", "FakeClock", "Hang", "LoopClock", "MemoryApi", "eventually", "free_port"]
+__all__ = [
+    "CutProxy",
+    "FakeClock",
+    "Hang",
+    "KeptEvents",
+    "LoopClock",
+    "MemoryApi",
+    "eventually",
+    "free_port",
+]

@@ -22,27 +22,18 @@ from controlkit.leader import LeaderElector, unique_identity
 from controlkit.manager import Manager
 from controlkit.server import health_app, serve
 from workspace_controller.caches import Caches
-from workspace_controller.manifests.model import ModelSource
 from workspace_controller.presets.catalog import catalog
 from workspace_controller.settings import LEASE, VERSION, Settings
 from workspace_controller.skus.table import sku_table
-from workspace_controller.tuning.execute import RunWriter
-from workspace_controller.tuning.observe import RunObserver
 from workspace_controller.tuning.progress import Heard, ProgressPoller
 from workspace_controller.webhooks.app import admission_app
 from workspace_controller.webhooks.configs import ConfigReader
 from workspace_controller.webhooks.review import Judge
-from workspace_controller.workspaces.child_writer import ChildWriter
-from workspace_controller.workspaces.controller import WorkspacePass, watch_everything
+from workspace_controller.wiring import workspace_pass
+from workspace_controller.workspaces.controller import watch_everything
 from workspace_controller.workspaces.events import Events
-from workspace_controller.workspaces.execute import Executor, Writing
 from workspace_controller.workspaces.metrics import WorkspaceCollector
-from workspace_controller.workspaces.observe import Observer
-from workspace_controller.workspaces.sources import SourceReader
-from workspace_controller.workspaces.status import Reporter
 from workspace_controller.workspaces.target import Knowledge
-from workspace_controller.workspaces.unstarted import EventReader
-from workspace_controller.workspaces.vetting import Vetting
 
 NAME = "workspace-controller"
 CLOCK = SystemClock()
@@ -104,38 +95,15 @@ def _controller(
     def hold(key: Key, cache: Cache[Any], object_key: Key, resource_version: str) -> None:
         controller.hold(key, cache, object_key, resource_version)
 
-    source = ModelSource(
-        settings.preset_registry,
-        settings.runtime_image_tag,
-        settings.hub,
-        settings.insecure_registries,
-        settings.private_data_urls,
-    )
-    sources = SourceReader(client, caches.workspaces, knowledge.catalog, CLOCK.now)
-    vetting = Vetting()
-    writer = ChildWriter(client, caches, source, vetting, hold)
-    runs = RunObserver(client, caches, heard, settings.namespace, settings.release_node)
-    run_writer = RunWriter(
-        client, caches, source, vetting, hold, settings.namespace, settings.tuning_deadline
-    )
-    writing = Writing(settings.node_class, azure=settings.cloud == "azure")
-    work = WorkspacePass(
-        client=client,
-        caches=caches,
-        observer=Observer(
-            client,
-            caches,
-            knowledge,
-            settings.claims,
-            sources,
-            vetting,
-            EventReader(client, CLOCK.now),
-            CLOCK.now,
-            runs,
-            settings.deadlines,
-        ),
-        executor=Executor(client, caches, writing, writer, run_writer, events, hold),
-        reporter=Reporter(client, caches.workspaces, events, hold, CLOCK.monotonic),
+    work = workspace_pass(
+        settings,
+        client,
+        caches,
+        knowledge=knowledge,
+        events=events,
+        heard=heard,
+        hold=hold,
+        clock=CLOCK,
     )
     watch_everything(controller, caches)
     return controller

@@ -6,40 +6,25 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from workspace_world.passes import Hands, fill, new_pass, provisioned, ready_node, sync
 from workspace_world.tuning import tuning
 
 from controlkit.cache import Cache
 from controlkit.controller import Controller, Result
 from controlkit.errors import Blocked, NotFound, Rejected, Stale, Transient
-from controlkit.events import EventRecorder
 from controlkit.kube.objects import Key
-from controlkit_testing import MemoryApi
+from controlkit_testing import KeptEvents, MemoryApi
 from gpuapis import labels
 from gpuapis.core import ConfigMap, Deployment, Job, Node, Pod, Service, StatefulSet
 from gpuapis.machine import Machine
 from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
 from workspace_controller.caches import Caches
-from workspace_controller.manifests.claims import NodeClass
-from workspace_controller.manifests.model import ModelSource
-from workspace_controller.presets.catalog import catalog
 from workspace_controller.skus.fit import Fit
-from workspace_controller.skus.table import sku_table
-from workspace_controller.tuning.execute import RunWriter
-from workspace_controller.tuning.observe import RunObserver
 from workspace_controller.tuning.progress import Heard
-from workspace_controller.workspaces.child_writer import ChildWriter
-from workspace_controller.workspaces.controller import WorkspacePass, watch_everything
-from workspace_controller.workspaces.events import Events
-from workspace_controller.workspaces.execute import Executor, Writing
-from workspace_controller.workspaces.facts import ClaimApi, Deadlines, ReleaseNodes, ReserveNode
-from workspace_controller.workspaces.observe import Observer
+from workspace_controller.workspaces.controller import watch_everything
+from workspace_controller.workspaces.facts import ClaimApi, ReleaseNodes, ReserveNode
 from workspace_controller.workspaces.slots import claim_name
-from workspace_controller.workspaces.sources import SourceReader
-from workspace_controller.workspaces.status import Reporter
-from workspace_controller.workspaces.target import Knowledge
-from workspace_controller.workspaces.unstarted import EventReader
-from workspace_controller.workspaces.vetting import Vetting
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = Key("team", "phi")
@@ -47,18 +32,6 @@ UID = "u-1"
 FIRST = claim_name(UID, 0, 0)
 SECOND = claim_name(UID, 0, 1)
 NODE = Key("", "node-0")
-RELEASE = "kaito-workspace"
-
-
-class Told(EventRecorder):
-    """Keeps what is recorded."""
-
-    def __init__(self, api: MemoryApi) -> None:
-        super().__init__(api.client(), component="test")
-        self.said: list[tuple[str, str, str]] = []
-
-    def event(self, about: Any, type: Any, reason: str, message: str) -> None:  # noqa: A002
-        self.said.append((type, reason, message))
 
 
 @dataclass
@@ -68,52 +41,29 @@ class Rig:
     claim_api: ClaimApi = "auto"
     api: MemoryApi = field(default_factory=MemoryApi)
     caches: Caches = field(default_factory=Caches)
-    now: datetime = START
+    clock: Hands = field(default_factory=lambda: Hands(START))
     held: list[Key] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         client = self.api.client("workspace-controller")
-        self.told = Told(self.api)
-        events = Events(self.told)
-        knowledge = Knowledge(catalog(), sku_table("azure"), byo=self.claim_api == "byo")
-        node_class = NodeClass("kaito.sh", "KaitoNodeClass", "default")
-        writing = Writing(node_class, azure=True)
-        source = ModelSource("example.com/gpu", "1")
-        sources = SourceReader(client, self.caches.workspaces, catalog(), self.clock)
-        vetting = Vetting()
-        writer = ChildWriter(client, self.caches, source, vetting, self.hold)
-        self.work = WorkspacePass(
-            client=client,
-            caches=self.caches,
-            observer=Observer(
-                client,
-                self.caches,
-                knowledge,
-                self.claim_api,
-                sources,
-                vetting,
-                EventReader(client, self.clock),
-                self.clock,
-                RunObserver(client, self.caches, Heard(), RELEASE),
-                Deadlines(),
-            ),
-            executor=Executor(
-                client,
-                self.caches,
-                writing,
-                writer,
-                RunWriter(client, self.caches, source, vetting, self.hold, RELEASE),
-                events,
-                self.hold,
-            ),
-            reporter=Reporter(client, self.caches.workspaces, events, self.hold, self.monotonic),
+        self.told = KeptEvents(self.api)
+        self.work = new_pass(
+            client,
+            self.caches,
+            told=self.told,
+            hold=self.hold,
+            clock=self.clock,
+            heard=Heard(),
+            claim_api=self.claim_api,
         )
 
-    def clock(self) -> datetime:
-        return self.now
+    @property
+    def now(self) -> datetime:
+        return self.clock.at
 
-    def monotonic(self) -> float:
-        return self.now.timestamp()
+    @now.setter
+    def now(self, at: datetime) -> None:
+        self.clock.at = at
 
     def hold(self, key: Key, cache: Cache[Any], object_key: Key, version: str) -> None:
         assert version
@@ -137,23 +87,13 @@ class Rig:
 
     def sync(self) -> None:
         """Brings the caches up to date, as reflectors would."""
-        for view in (Machine, NodeClaim):
-            for found in self.api.all(view.RESOURCE):
-                if "creationTimestamp" not in found["metadata"]:
-                    found["metadata"]["creationTimestamp"] = self.now.isoformat()
-                    self.api.put(view.RESOURCE, found)
-        for cache in (
-            self.caches.workspaces,
-            self.caches.machines,
-            self.caches.nodeclaims,
-            self.caches.nodes,
-            self.caches.deployments,
-            self.caches.stateful_sets,
-            self.caches.services,
-            self.caches.pods,
-            self.caches.jobs,
-        ):
-            fill(cache, self.api)
+        caches = self.caches
+        kept: tuple[Cache[Any], ...] = (
+            *(caches.workspaces, caches.machines, caches.nodeclaims, caches.nodes),
+            *(caches.deployments, caches.stateful_sets, caches.services),
+            *(caches.pods, caches.jobs),
+        )
+        sync(self.api, kept, self.now)
 
     def sync_without(self, view: type[Machine]) -> None:
         """As `sync`, where a reflector cannot read the objects of one kind."""
@@ -184,24 +124,11 @@ class Rig:
     def provision(self, name: str = FIRST, node: str = NODE.name) -> None:
         """Makes the claim's node."""
         claim = self.get(Machine.RESOURCE, Key("", name))
-        claim["status"] = {
-            "nodeName": node,
-            "conditions": [
-                {"type": kind, "status": "True", "lastTransitionTime": self.now.isoformat()}
-                for kind in ("MachineLaunched", "MachineRegistered", "MachineInitialized", "Ready")
-            ],
-        }
-        self.api.put(Machine.RESOURCE, claim)
+        self.api.put(Machine.RESOURCE, provisioned(claim, node, self.now))
         self.make_node(node, claim["metadata"]["labels"])
 
     def make_node(self, name: str, marks: dict[str, str], **status: Any) -> None:
-        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
-        gpus = {"allocatable": {"nvidia.com/gpu": "1"}, "conditions": [ready]}
-        size = {labels.INSTANCE_TYPE: "Standard_NC6s_v3"}
-        self.api.put(
-            Node.RESOURCE,
-            {"metadata": {"name": name, "labels": marks | size}, "status": gpus | status},
-        )
+        self.api.put(Node.RESOURCE, ready_node(name, marks, **status))
 
     def pods_ready(self, count: int = 1) -> None:
         found = self.get(Deployment.RESOURCE)
@@ -240,11 +167,6 @@ class Rig:
         found = self.get(Workspace.RESOURCE)
         found["metadata"]["deletionTimestamp"] = self.now.isoformat()
         self.api.put(Workspace.RESOURCE, found)
-
-
-def fill(cache: Cache[Any], api: MemoryApi) -> None:
-    view = cache.view
-    cache.replace([view.model_validate(found) for found in api.all(view.RESOURCE)], "1")
 
 
 @pytest.fixture

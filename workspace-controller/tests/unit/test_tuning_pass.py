@@ -5,59 +5,35 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from workspace_world.passes import RELEASE, Hands, fill, new_pass, provisioned, ready_node, sync
 from workspace_world.tuning import DEFAULTS, DIGEST, OUTPUT, job_pod, pod_status, tuning, words
 
 from controlkit.cache import Cache
 from controlkit.controller import Result
 from controlkit.errors import Blocked, NotFound, Stale, Transient
-from controlkit.events import EventRecorder
 from controlkit.kube.objects import Key
-from controlkit_testing import MemoryApi
+from controlkit_testing import KeptEvents, MemoryApi
 from gpuapis import labels
 from gpuapis.core import ConfigMap, Job, Node, Pod
 from gpuapis.machine import Machine
-from gpuapis.nodeclaim import NodeClaim
 from gpuapis.workspace import Workspace
 from workspace_controller.caches import Caches
-from workspace_controller.manifests.claims import NodeClass
-from workspace_controller.manifests.model import ModelSource
 from workspace_controller.presets.catalog import catalog
 from workspace_controller.skus.table import sku_table
-from workspace_controller.tuning.execute import RunWriter
 from workspace_controller.tuning.facts import Progress
-from workspace_controller.tuning.observe import RunObserver
 from workspace_controller.tuning.progress import Heard
-from workspace_controller.workspaces.child_writer import ChildWriter
-from workspace_controller.workspaces.controller import WorkspacePass
-from workspace_controller.workspaces.events import Events
-from workspace_controller.workspaces.execute import Executor, Writing
-from workspace_controller.workspaces.facts import ClaimApi, Deadlines
-from workspace_controller.workspaces.observe import Observer
+from workspace_controller.workspaces.facts import ClaimApi
 from workspace_controller.workspaces.slots import claim_name
-from workspace_controller.workspaces.sources import SourceReader
-from workspace_controller.workspaces.status import Reporter
 from workspace_controller.workspaces.target import Knowledge
-from workspace_controller.workspaces.unstarted import EventReader
-from workspace_controller.workspaces.vetting import Vetting
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = Key("team", "tune")
 UID = "u-1"
 CLAIM = Key("", claim_name(UID, 0, 0))
 NODE = Key("", "node-0")
-RELEASE = "kaito-workspace"
 TEMPLATE = Key(RELEASE, "qlora-params-template")
 COPY = Key("team", "tune-training-config")
 POD = Key("team", "tune-abcde")
-
-
-class Told(EventRecorder):
-    def __init__(self, api: MemoryApi) -> None:
-        super().__init__(api.client(), component="test")
-        self.said: list[tuple[str, str]] = []
-
-    def event(self, about: Any, type: Any, reason: str, message: str) -> None:  # noqa: A002
-        self.said.append((type, reason))
 
 
 @dataclass
@@ -69,54 +45,36 @@ class Rig:
     api: MemoryApi = field(default_factory=MemoryApi)
     caches: Caches = field(default_factory=Caches)
     heard: Heard = field(default_factory=Heard)
-    now: datetime = START
+    clock: Hands = field(default_factory=lambda: Hands(START))
 
     def __post_init__(self) -> None:
-        self.told = Told(self.api)
+        self.told = KeptEvents(self.api)
         self.start()
         self.configure(DEFAULTS, TEMPLATE)
 
-    def monotonic(self) -> float:
-        return self.now.timestamp()
+    @property
+    def now(self) -> datetime:
+        return self.clock.at
+
+    @now.setter
+    def now(self, at: datetime) -> None:
+        self.clock.at = at
 
     def start(self) -> None:
         """A new process: nothing is remembered but what the API server holds."""
-        client, caches = self.api.client("workspace-controller"), Caches()
-        self.caches, self.heard = caches, Heard()
-        events, source, vetting = Events(self.told), ModelSource("example.com/gpu", "1"), Vetting()
-        knowledge = Knowledge(catalog(), sku_table("azure"), byo=self.byo)
-        runs = RunObserver(client, caches, self.heard, RELEASE, self.release_node)
-        sources, clock = SourceReader(client, caches.workspaces, catalog(), self.clock), self.clock
+        client = self.api.client("workspace-controller")
+        self.caches, self.heard = Caches(), Heard()
         claim_api: ClaimApi = "byo" if self.byo else "auto"
-        self.work = WorkspacePass(
-            client=client,
-            caches=caches,
-            observer=Observer(
-                client,
-                caches,
-                knowledge,
-                claim_api,
-                sources,
-                vetting,
-                EventReader(client, clock),
-                clock,
-                runs,
-                Deadlines(),
-            ),
-            executor=Executor(
-                client,
-                caches,
-                Writing(NodeClass("kaito.sh", "KaitoNodeClass", "default"), azure=True),
-                ChildWriter(client, caches, source, vetting, self.hold),
-                RunWriter(client, caches, source, vetting, self.hold, RELEASE),
-                events,
-                self.hold,
-            ),
-            reporter=Reporter(client, caches.workspaces, events, self.hold, self.monotonic),
+        self.work = new_pass(
+            client,
+            self.caches,
+            told=self.told,
+            hold=self.hold,
+            clock=self.clock,
+            heard=self.heard,
+            claim_api=claim_api,
+            release_node=self.release_node,
         )
-
-    def clock(self) -> datetime:
-        return self.now
 
     def hold(self, key: Key, cache: Cache[Any], object_key: Key, version: str) -> None:
         assert version
@@ -155,25 +113,11 @@ class Rig:
 
     def provision(self) -> None:
         claim = self.get(Machine.RESOURCE, CLAIM)
-        kinds = ("MachineLaunched", "MachineRegistered", "MachineInitialized", "Ready")
-        claim["status"] = {
-            "nodeName": NODE.name,
-            "conditions": [
-                {"type": kind, "status": "True", "lastTransitionTime": self.now.isoformat()}
-                for kind in kinds
-            ],
-        }
-        self.api.put(Machine.RESOURCE, claim)
+        self.api.put(Machine.RESOURCE, provisioned(claim, NODE.name, self.now))
         self.make_node(claim["metadata"]["labels"])
 
     def make_node(self, marks: dict[str, str]) -> None:
-        size = {labels.INSTANCE_TYPE: "Standard_NC6s_v3"}
-        status = {
-            "allocatable": {labels.GPU_RESOURCE: "1"},
-            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
-        }
-        metadata = {"name": NODE.name, "labels": marks | size}
-        self.api.put(Node.RESOURCE, {"metadata": metadata, "status": status})
+        self.api.put(Node.RESOURCE, ready_node(NODE.name, marks))
 
     def run_pod(self, phase: str, code: int = 0, message: str = "", name: str = POD.name) -> None:
         uid = self.get(Job.RESOURCE, KEY)["metadata"]["uid"]
@@ -201,20 +145,12 @@ class Rig:
     # ---- passes ----
 
     def sync(self) -> None:
-        for view in (Machine, NodeClaim):
-            for found in self.api.all(view.RESOURCE):
-                if "creationTimestamp" not in found["metadata"]:
-                    found["metadata"]["creationTimestamp"] = self.now.isoformat()
-                    self.api.put(view.RESOURCE, found)
-        for cache in (
-            self.caches.workspaces,
-            self.caches.machines,
-            self.caches.nodeclaims,
-            self.caches.nodes,
-            self.caches.pods,
-            self.caches.jobs,
-        ):
-            fill(cache, self.api)
+        caches = self.caches
+        kept: tuple[Cache[Any], ...] = (
+            *(caches.workspaces, caches.machines, caches.nodeclaims, caches.nodes),
+            *(caches.pods, caches.jobs),
+        )
+        sync(self.api, kept, self.now)
 
     async def reconcile(self) -> Result:
         self.sync()
@@ -265,12 +201,7 @@ class Rig:
         return len(machines)
 
     def warnings(self) -> list[str]:
-        return [reason for type_, reason in self.told.said if type_ == "Warning"]
-
-
-def fill(cache: Cache[Any], api: MemoryApi) -> None:
-    view = cache.view
-    cache.replace([view.model_validate(found) for found in api.all(view.RESOURCE)], "1")
+        return [reason for type_, reason in self.told.reasons if type_ == "Warning"]
 
 
 @pytest.fixture
@@ -333,7 +264,7 @@ async def test_the_whole_way_from_a_wish_to_a_result_and_a_released_node(rig: Ri
         "resourceReleased": True,
     }
     assert rig.warnings() == []
-    reasons = [reason for _, reason in rig.told.said]
+    reasons = [reason for _, reason in rig.told.reasons]
     assert reasons.count("WorkspaceTuningJobStatusStarted") == 1
     assert reasons.count("TuningSucceeded") == 1
 
