@@ -1,12 +1,12 @@
 """The manifests, held by golden files: `make golden` rewrites them, and the diff is the review."""
 
-import os
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from workspace_world.golden import as_text
 
 from gpuapis.workspace import Workspace
 from workspace_controller.manifests.adapters import Adapter, adapter
@@ -29,13 +29,6 @@ SOURCE = ModelSource("registry.example.com/gpu", "0.1.0")
 NEED = ClaimNeed("ws123456789", 1, 2, "Standard_NC6s_v3", 1, "50Gi")
 CLASS = NodeClass("kaito.sh", "KaitoNodeClass", "default")
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
-
-
-class Plain(yaml.SafeDumper):
-    """Writes what is used twice twice, as the API server gets it."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
 
 
 def workspace(
@@ -191,9 +184,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_manifest_is_as_reviewed(name: str) -> None:
     path = FOLDER / f"{name}.yaml"
-    text = yaml.dump(GOLDEN[name], Dumper=Plain, sort_keys=False, width=100)
-    if os.environ.get("UPDATE_GOLDEN"):
-        path.write_text(text)
+    text = as_text(GOLDEN[name], path)
     assert path.read_text() == text
 
 

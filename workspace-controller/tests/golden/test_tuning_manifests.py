@@ -1,12 +1,12 @@
 """The Jobs of tuning runs, held by golden files: `make golden` rewrites them."""
 
-import os
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from workspace_world.golden import as_text
 from workspace_world.tuning import DEFAULTS, tuning
 
 from gpuapis.workspace import Workspace
@@ -85,19 +85,10 @@ GOLDEN: dict[str, dict[str, Any]] = {
 }
 
 
-class Plain(yaml.SafeDumper):
-    """Writes what is used twice twice, as the API server gets it."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_manifest_is_as_reviewed(name: str) -> None:
     path = FOLDER / f"{name}.yaml"
-    text = yaml.dump(GOLDEN[name], Dumper=Plain, sort_keys=False, width=100)
-    if os.environ.get("UPDATE_GOLDEN"):
-        path.write_text(text)
+    text = as_text(GOLDEN[name], path)
     assert path.read_text() == text
 
 

@@ -35,8 +35,8 @@ from workspace_controller.workspaces.facts import (
     SlotRecord,
     Vet,
 )
-from workspace_controller.workspaces.plan import GONE_CHECK, SHORTAGE_CHECK, decide
-from workspace_controller.workspaces.slots import back_off, claim_name
+from workspace_controller.workspaces.plan import SHORTAGE_CHECK, decide
+from workspace_controller.workspaces.slots import GONE_CHECK, back_off, claim_name
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 UID = "u-1"

@@ -12,6 +12,8 @@ from workspace_controller.claims.causes import LEGACY_SIZE_SENTENCE
 
 GIST_LIMIT: Final = 400
 WORDS_LIMIT: Final = 300
+BRIEF_LIMIT: Final = 250
+"""Characters that a condition which sums up repeats of another."""
 LISTED: Final = 3
 """How many items of a long list are kept."""
 

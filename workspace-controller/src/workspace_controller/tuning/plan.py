@@ -7,7 +7,7 @@ recorded no node is ever asked for it again and no Job made.
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from workspace_controller.claims.wording import brief
+from workspace_controller.claims.wording import BRIEF_LIMIT, brief
 from workspace_controller.tuning.facts import Ending, Progress, Record, Tuning
 from workspace_controller.workspaces import reasons
 from workspace_controller.workspaces.attempts import history
@@ -23,15 +23,12 @@ from workspace_controller.workspaces.facts import (
     Report,
     StartRun,
 )
+from workspace_controller.workspaces.slots import GONE_CHECK
 
 State = Literal["Pending", "Running", "Succeeded", "Failed"]
 
-GONE_CHECK: Final = 5.0
-"""Seconds between two looks at claims that are on their way out, should an event be missed."""
 CONFIG_CHECK: Final = 30.0
 """Seconds between two looks at a user's ConfigMap, of which no event tells."""
-BRIEF: Final = 250
-"""Characters that the conditions which sum up repeat of a cause."""
 BEGUN: Final = "the training has begun"
 WHERE: Final = "; status.tuning says how far it is."
 NAME_TAKEN: Final = (
@@ -305,5 +302,5 @@ def _verdict(record: Record) -> tuple[Finding, Finding, State]:
 def _whole(inference: Finding) -> Finding:
     if inference.outlook == "good":
         return Finding("good", reasons.WORKSPACE_IS_READY, inference.message)
-    cause = brief(inference.message, BRIEF, reasons.INFERENCE_READY)
+    cause = brief(inference.message, BRIEF_LIMIT, reasons.INFERENCE_READY)
     return Finding("bad", reasons.FAILED, f"{reasons.INFERENCE_READY}: {cause}")

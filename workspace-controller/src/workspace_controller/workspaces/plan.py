@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from workspace_controller.claims.wording import brief
+from workspace_controller.claims.wording import BRIEF_LIMIT, brief
 from workspace_controller.tuning import plan as tuning
 from workspace_controller.tuning.facts import Tuning
 from workspace_controller.workspaces import findings, reasons, serving
@@ -35,15 +35,11 @@ from workspace_controller.workspaces.facts import (
     Vet,
     VetRun,
 )
-from workspace_controller.workspaces.slots import Slots, assign, pods_on
+from workspace_controller.workspaces.slots import GONE_CHECK, Slots, assign, pods_on
 
 DELETION_IS_LATE: Final = timedelta(minutes=15)
-GONE_CHECK: Final = 5.0
-"""Seconds between two looks at claims that are on their way out, should an event be missed."""
 SHORTAGE_CHECK: Final = 30.0
 """Seconds between two looks for a free node."""
-BRIEF: Final = 250
-"""Characters of a condition that sums up another."""
 
 
 @dataclass(frozen=True)
@@ -326,5 +322,5 @@ def _whole(seen: Observed, resource: Finding, inference: Finding) -> Finding:
 def _sum_of(finding: Finding, aspect: str) -> Finding:
     """What is not good, as the whole Workspace's condition tells it."""
     reason = reasons.FAILED if finding.outlook == "bad" else reasons.PENDING
-    message = f"{aspect}: {brief(finding.brief or finding.message, BRIEF, aspect)}"
+    message = f"{aspect}: {brief(finding.brief or finding.message, BRIEF_LIMIT, aspect)}"
     return Finding(finding.outlook, reason, message)

@@ -18,6 +18,8 @@ BROKEN_GRACE: Final = timedelta(minutes=10)
 """How long a provisioner may try to mend a broken node before we replace its claim."""
 HEALTHY_AFTER: Final = timedelta(minutes=10)
 """A claim ready for this long wipes the slate of its slot."""
+GONE_CHECK: Final = 5.0
+"""Seconds between two looks at claims that are on their way out, should an event be missed."""
 FIRST_DELAY: Final = timedelta(seconds=10)
 LONGEST_DELAY: Final = timedelta(minutes=10)
 _PROGRESS: Final[tuple[ClaimPhase, ...]] = ("silent", "launching", "joining", "preparing", "ready")
