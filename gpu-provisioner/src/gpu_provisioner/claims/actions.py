@@ -125,6 +125,12 @@ class Refusal:
     until: datetime
     pool_busy: bool = False
 
+    def wait(self, pool: Pool | None, now: datetime) -> float:
+        """Seconds until Azure may be asked again; 0 when it may be now."""
+        if self.pool_busy and (pool is None or pool.state != "InProgress"):
+            return 0.0  # the operation that was in the way has ended
+        return max(0.0, (self.until - now).total_seconds())
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

@@ -100,11 +100,9 @@ def _leave(seen: Observed, pool: Pool, nodes: tuple[Node, ...]) -> Plan:
 def _held_up(seen: Observed) -> Plan | None:
     """Azure has just said no; None when it may be asked again."""
     refused = seen.undeletable
-    if refused is None or seen.now >= refused.until:
+    wait = refused.wait(seen.pool, seen.now) if refused else 0.0
+    if refused is None or not wait:
         return None
-    if refused.pool_busy and (seen.pool is None or seen.pool.state != "InProgress"):
-        return None  # the operation that was in the way has ended
-    wait = (refused.until - seen.now).total_seconds()
     progress = _ending(refused.failure.reason, refused.failure.message)
     return Plan((), progress, wait, fresh=LOOK_AGAIN)
 

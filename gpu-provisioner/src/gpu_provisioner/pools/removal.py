@@ -110,11 +110,8 @@ def _delete_pool(seen: PoolSeen, pool: Pool) -> PoolPlan:
 def held_up(seen: PoolSeen) -> PoolPlan | None:
     """Azure has just refused to delete; None when it may be asked again."""
     refused = seen.undeletable
-    if refused is None or seen.now >= refused.until:
-        return None
-    if refused.pool_busy and (seen.pool is None or seen.pool.state != "InProgress"):
-        return None  # the operation that was in the way has ended
-    return PoolPlan(look_again=(refused.until - seen.now).total_seconds())
+    wait = refused.wait(seen.pool, seen.now) if refused else 0.0
+    return PoolPlan(look_again=wait) if wait else None
 
 
 def _surplus(seen: PoolSeen, machines: frozenset[str], most: int) -> tuple[str, ...]:

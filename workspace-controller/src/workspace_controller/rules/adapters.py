@@ -12,7 +12,7 @@ from gpuapis.workspace import AdapterSource, AdapterSpec, Workspace
 from gpuapis.workspace_rules import ADAPTER_NAME, MOST_ADAPTERS
 from gpuapis.workspace_rules import STRENGTH as STRENGTH_FORM
 from workspace_controller.reading import shown
-from workspace_controller.rules.finding import Finding, Rule
+from workspace_controller.rules.finding import Finding, Rule, exactly_one
 from workspace_controller.rules.images import image_findings
 from workspace_controller.rules.objects import name_findings
 from workspace_controller.rules.volumes import source_volume_findings
@@ -106,13 +106,9 @@ def _source_findings(field: str, source: AdapterSource, itself: str) -> Iterator
         "volumeSource": source.volume_source is not None,
         "workspace": source.workspace is not None,
     }
-    chosen = [kind for kind, there in given.items() if there]
-    if len(chosen) != 1:
-        yield ONE.broken(
-            field,
-            f"takes exactly one of {', '.join(given)}; given: {', '.join(chosen) or 'none'}",
-            f"{name} {chosen}",
-        )
+    chosen, problem = exactly_one(given)
+    if problem:
+        yield ONE.broken(field, problem, f"{name} {chosen}")
     if source.image is not None:
         yield from image_findings(f"{field}.image", source.image)
     if source.volume_source is not None:

@@ -5,7 +5,7 @@ when the rule, the kind of field and the offending part are, wherever in a list 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,14 @@ class Rule:
     def broken(self, field: str, said: str, part: Any = "") -> Finding:
         """A breach of the rule."""
         return Finding(self.name, field, said, part if isinstance(part, str) else repr(part))
+
+
+def exactly_one(given: Mapping[str, bool]) -> tuple[list[str], str]:
+    """The kinds that are given, and what to say unless that is one; "" when it is."""
+    chosen = [kind for kind, there in given.items() if there]
+    if len(chosen) == 1:
+        return chosen, ""
+    return chosen, f"takes exactly one of {', '.join(given)}; given: {', '.join(chosen) or 'none'}"
 
 
 def meant(typed: str, names: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from gpuapis.workspace import DataDestination, DataSource
-from workspace_controller.rules.finding import Finding, Rule
+from workspace_controller.rules.finding import Finding, Rule, exactly_one
 from workspace_controller.rules.images import image_findings, target_findings
 from workspace_controller.rules.objects import name_findings
 from workspace_controller.rules.urls import url_findings, url_warnings
@@ -36,13 +36,9 @@ def source_findings(source: DataSource, *, private: bool) -> Iterator[Finding]:
         "volumeSource": source.volume_source is not None,
         "image": source.image is not None,
     }
-    chosen = [name for name, there in given.items() if there]
-    if len(chosen) != 1:
-        yield ONE_SOURCE.broken(
-            INPUT,
-            f"takes exactly one of {', '.join(given)}; given: {', '.join(chosen) or 'none'}",
-            chosen,
-        )
+    chosen, problem = exactly_one(given)
+    if problem:
+        yield ONE_SOURCE.broken(INPUT, problem, chosen)
     for number, url in enumerate(source.urls):
         yield from url_findings(f"{INPUT}.urls[{number}]", url, private=private)
     if source.volume_source is not None:

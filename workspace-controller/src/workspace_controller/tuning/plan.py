@@ -195,16 +195,7 @@ def _over(run: Tuning) -> Plan:
         reason=ending.reason,
         message=ending.message,
     )
-    inference, started, state = _verdict(record)
-    return Plan(
-        report=Report(
-            workspace=_whole(inference),
-            inference=inference,
-            started=started,
-            state=state,
-            run=record,
-        )
-    )
+    return Plan(report=_ended(record))
 
 
 def _success(run: Tuning) -> Ending:
@@ -251,18 +242,12 @@ def _record(run: Tuning, ending: Ending | None = None) -> Record:
 
 def _after(seen: Observed, run: Tuning, record: Record) -> Plan:
     """Gives the node up, unless it is to be kept; never asks for another."""
-    inference, started, state = _verdict(record)
+    hindrance = None
     if run.unusable is not None and record.result == "Failed":
-        inference = Finding("bad", run.unusable.reason, run.unusable.message)
+        hindrance = Finding("bad", run.unusable.reason, run.unusable.message)
     look_again = CONFIG_CHECK if run.own_config and record.result == "Failed" else None
     held = bool(seen.claims or seen.reserved)
-    report = Report(
-        workspace=_whole(inference),
-        inference=inference,
-        started=started,
-        state=state,
-        run=record,
-    )
+    report = _ended(record, hindrance)
     if held and run.keep_node:
         kept = (
             "the run has ended and its node is kept, and paid for, until this Workspace is deleted "
@@ -286,6 +271,19 @@ def _after(seen: Observed, run: Tuning, record: Record) -> Plan:
     if seen.reserved:
         actions += (ReleaseNodes(seen.reserved),)
     return Plan(actions, report, GONE_CHECK if held else look_again)
+
+
+def _ended(record: Record, hindrance: Finding | None = None) -> Report:
+    """What a recorded run means; `hindrance` is what keeps a failed one from beginning anew."""
+    inference, started, state = _verdict(record)
+    inference = hindrance or inference
+    return Report(
+        workspace=_whole(inference),
+        inference=inference,
+        started=started,
+        state=state,
+        run=record,
+    )
 
 
 def _verdict(record: Record) -> tuple[Finding, Finding, State]:
